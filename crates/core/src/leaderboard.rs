@@ -1,0 +1,210 @@
+//! Comparisons: the methods of a task on one data set.
+
+use crate::data::{Table, sets};
+use crate::error::Result;
+use crate::journal::Journal;
+use crate::judge::Estimate;
+use crate::options::Settings;
+use crate::plan::{self, Source};
+use crate::runner::{self, Event};
+use crate::task::{Context, Curve, Family, Input, Job, MethodInfo, MetricInfo, Task};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What `compare --json` gives.
+#[derive(Debug, Clone, Serialize)]
+pub struct Leaderboard {
+    /// Task.
+    pub task: String,
+    /// The data.
+    pub dataset: Described,
+    /// The methods, the best first.
+    pub rows: Vec<Row>,
+    /// The metric by which they are ordered.
+    #[serde(skip)]
+    pub by: Option<MetricInfo>,
+    /// Number of seeds.
+    #[serde(skip)]
+    pub seeds: u64,
+    /// Options of each method, in the order of the rows.
+    #[serde(skip)]
+    pub options: Vec<Settings>,
+    /// Curves of each method's first seed, in the order of the rows.
+    #[serde(skip)]
+    pub curves: Vec<Vec<Curve>>,
+    /// Remarks, each once.
+    #[serde(skip)]
+    pub notes: Vec<String>,
+}
+
+/// The data of a leaderboard.
+#[derive(Debug, Clone, Serialize)]
+pub struct Described {
+    /// File, data set or simulation.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Columns.
+    pub columns: u64,
+    /// SHA-256; absent for a simulation.
+    pub checksum: Option<String>,
+}
+
+/// One method of a leaderboard.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Method.
+    pub method: String,
+    /// Mean and interval of each metric over the seeds.
+    pub metrics: BTreeMap<String, Estimate>,
+    /// Mean wall seconds of a job.
+    pub seconds: f64,
+    /// Mean CPU seconds of a job.
+    pub cpu_seconds: f64,
+    /// Largest memory of a job.
+    pub peak_bytes: u64,
+    /// Number of jobs that failed.
+    pub failed: usize,
+    /// Why the first of them failed.
+    pub why: Option<String>,
+    /// Whether its mean is the best.
+    pub best: bool,
+}
+
+/// What is compared.
+pub struct Comparison<'a> {
+    /// The task's family.
+    pub family: &'a Family,
+    /// The task.
+    pub task: &'static dyn Task,
+    /// The methods.
+    pub methods: Vec<MethodInfo>,
+    /// The data.
+    pub source: Source,
+    /// Options for the task and for every method that has them.
+    pub options: Settings,
+    /// Number of seeds.
+    pub seeds: u64,
+    /// Metric by which to order, if the user named one.
+    pub by: Option<MetricInfo>,
+}
+
+/// Runs every method with every seed and orders them by the metric.
+///
+/// # Errors
+/// Options that fit nothing, data that cannot be opened, [`crate::Error::Interrupted`].
+pub fn compare(
+    comparison: &Comparison,
+    settings: &runner::Settings,
+    journal: &Journal,
+    fresh: bool,
+    tell: &(dyn Fn(Event) + Sync),
+) -> Result<Leaderboard> {
+    let Comparison { family, task, methods, source, options, seeds, by } = comparison;
+    plan::check_shared(*task, methods, options)?;
+    let mut jobs = Vec::new();
+    for method in methods {
+        for seed in 0..*seeds {
+            let job = plan::job(*task, method, options, &Settings::new(), source, seed)?;
+            // Seconds are part of every leaderboard, so no two jobs share the machine unless the user says so.
+            jobs.push(plan::planned(family, job, settings.jobs <= 1));
+        }
+    }
+    let dataset = describe(&jobs[0].job, family)?;
+    let ended = runner::run(&jobs, settings, journal, fresh, tell)?;
+    let seeds_of = *seeds as usize;
+    let mut rows = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
+    for (m, method) in methods.iter().enumerate() {
+        let mine = &ended[m * seeds_of..(m + 1) * seeds_of];
+        let n = mine.len() as f64;
+        let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for measurement in mine.iter().filter_map(|(o, _)| o.measurement.as_ref()) {
+            for (name, value) in &measurement.metrics {
+                values.entry(name.clone()).or_default().push(*value);
+            }
+            for note in &measurement.notes {
+                let note = format!("{}: {note}", method.facts.name);
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+        let row = Row {
+            method: method.facts.name.into(),
+            metrics: values
+                .into_iter()
+                .filter_map(|(name, v)| Estimate::of(&v).map(|e| (name, e)))
+                .collect(),
+            seconds: mine.iter().map(|(o, _)| o.seconds).sum::<f64>() / n,
+            cpu_seconds: mine.iter().map(|(o, _)| o.cpu_seconds).sum::<f64>() / n,
+            peak_bytes: mine.iter().map(|(o, _)| o.peak_bytes).max().unwrap_or(0),
+            failed: mine.iter().filter(|(o, _)| o.measurement.is_none()).count(),
+            why: mine.iter().find_map(|(o, _)| o.failure.clone()),
+            best: false,
+        };
+        let curves = mine
+            .iter()
+            .find_map(|(o, _)| o.measurement.as_ref().map(|m| m.curves.clone()))
+            .unwrap_or_default();
+        rows.push((row, jobs[m * seeds_of].job.options.clone(), curves));
+    }
+    let by = by.or_else(|| {
+        task.metrics()
+            .iter()
+            .find(|m| {
+                m.higher_is_better.is_some() && rows.iter().any(|r| r.0.metrics.contains_key(m.name))
+            })
+            .copied()
+    });
+    if let Some(by) = by {
+        let key = |row: &Row| {
+            row.metrics.get(by.name).map_or(f64::NEG_INFINITY, |e| {
+                if by.higher_is_better == Some(false) { -e.mean } else { e.mean }
+            })
+        };
+        rows.sort_by(|a, b| key(&b.0).total_cmp(&key(&a.0)));
+        if let Some(top) = rows.first().map(|r| key(&r.0)).filter(|k| k.is_finite()) {
+            for row in &mut rows {
+                row.0.best = key(&row.0) == top;
+            }
+        }
+    }
+    let mut board = Leaderboard {
+        task: task.name().into(),
+        dataset,
+        rows: Vec::new(),
+        by,
+        seeds: *seeds,
+        options: Vec::new(),
+        curves: Vec::new(),
+        notes,
+    };
+    for (row, options, curves) in rows {
+        board.rows.push(row);
+        board.options.push(options);
+        board.curves.push(curves);
+    }
+    Ok(board)
+}
+
+fn describe(job: &Job, family: &Family) -> Result<Described> {
+    let Some(input) = job.inputs.get("data") else {
+        return Err(crate::Error::BadInput("no data were named".into()));
+    };
+    let context = Context {
+        simulations: family.simulations,
+        ..Context::with_seed(job.seed)
+    };
+    let (table, checksum) = match input {
+        Input::File { path, read, checksum } => (Table::open(path, read)?, Some(checksum.clone())),
+        Input::Set { name, checksum } => (sets::open(name)?, Some(checksum.clone())),
+        Input::Simulation { .. } => (job.table("data", &context)?, None),
+    };
+    Ok(Described {
+        path: input.shown(),
+        rows: table.rows(),
+        columns: table.columns().len() as u64,
+        checksum,
+    })
+}

@@ -1,0 +1,211 @@
+//! From names and options to jobs: what a trial and a comparison share.
+
+use crate::data::{ReadOptions, Roles, file_checksum, sets};
+use crate::error::{Error, Result};
+use crate::options::{self, Settings};
+use crate::runner::Planned;
+use crate::task::{Family, Input, Job, MethodInfo, MetricInfo, Task, unknown_method};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Data with the roles of its columns.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What is read.
+    pub input: Input,
+    /// Roles of its columns.
+    pub roles: Roles,
+}
+
+/// Finds data by the name of a data set, of a simulation of `family`, or of a file.
+///
+/// # Errors
+/// Nothing has that name, or a file cannot be read.
+pub fn source(
+    name: &str,
+    given: &Settings,
+    roles: Roles,
+    read: &ReadOptions,
+    family: &Family,
+) -> Result<Source> {
+    if let Some(simulation) = family.simulations.iter().find(|s| s.name == name) {
+        return Ok(Source {
+            input: Input::Simulation {
+                name: name.into(),
+                options: options::resolve(name, &(simulation.options)(), given)?,
+            },
+            roles: roles.or((simulation.roles)()),
+        });
+    }
+    if let Some(unwanted) = given.keys().next() {
+        return Err(Error::option(
+            unwanted,
+            format!("data {name} is not a simulation of family {} and takes no options", family.name),
+        ));
+    }
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(Source {
+            input: file(path, read)?,
+            roles,
+        });
+    }
+    match sets::find(name) {
+        Ok(set) => {
+            set.verify()?;
+            Ok(Source {
+                input: Input::Set {
+                    name: set.name.clone(),
+                    checksum: set.sha256.clone(),
+                },
+                roles: roles.or(set.roles.clone()),
+            })
+        }
+        Err(_) if looks_like_path(name) => Err(Error::file(path, "there is no such file or folder")),
+        Err(_) => {
+            let sets = sets::all()?.iter().map(|s| s.name.as_str());
+            let simulations = family.simulations.iter().map(|s| s.name);
+            Err(Error::unknown(
+                "file, data set or simulation",
+                name,
+                sets.chain(simulations),
+                "'papertrial data list' lists the data sets",
+            ))
+        }
+    }
+}
+
+/// A file of the user's as an input.
+///
+/// # Errors
+/// It cannot be read.
+pub fn file(path: &Path, read: &ReadOptions) -> Result<Input> {
+    Ok(Input::File {
+        path: path.into(),
+        read: read.clone(),
+        // A folder is told by what the task finds in it; its own bytes do not exist.
+        checksum: if path.is_dir() {
+            String::new()
+        } else {
+            file_checksum(path)?
+        },
+    })
+}
+
+fn looks_like_path(name: &str) -> bool {
+    name.contains(['/', '\\', '.'])
+}
+
+/// The method named `name`.
+///
+/// # Errors
+/// [`Error::Unknown`] with the nearest name.
+pub fn method(task: &dyn Task, name: &str) -> Result<MethodInfo> {
+    let methods = task.methods();
+    let known: Vec<&str> = methods.iter().map(|m| m.facts.name).collect();
+    methods
+        .iter()
+        .find(|m| m.facts.name == name)
+        .cloned()
+        .ok_or_else(|| unknown_method(task.name(), name, known))
+}
+
+/// The metric named `name`.
+///
+/// # Errors
+/// [`Error::Unknown`] with the nearest name.
+pub fn metric(task: &dyn Task, name: &str) -> Result<MetricInfo> {
+    let metrics = task.metrics();
+    metrics.iter().find(|m| m.name == name).copied().ok_or_else(|| {
+        Error::unknown(
+            "metric",
+            name,
+            metrics.iter().map(|m| m.name),
+            format!("'papertrial show {}' lists the metrics", task.name()),
+        )
+    })
+}
+
+/// Checks that each shared option is known to the task or to one of the methods.
+///
+/// # Errors
+/// [`Error::Unknown`] with the nearest option.
+pub fn check_shared(task: &dyn Task, methods: &[MethodInfo], shared: &Settings) -> Result<()> {
+    let mut known: Vec<String> = task.options().into_iter().map(|o| o.name).collect();
+    known.extend(methods.iter().flat_map(|m| &m.options).map(|o| o.name.clone()));
+    for name in shared.keys() {
+        if !known.contains(name) {
+            return Err(Error::unknown(
+                "option",
+                name,
+                known.iter().map(String::as_str),
+                format!("'papertrial show {}' lists options", task.name()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// One job: `shared` options reach the task and the method as far as they have them, `own` ones must fit.
+///
+/// # Errors
+/// An option that neither has, or an impossible value.
+pub fn job(
+    task: &dyn Task,
+    method: &MethodInfo,
+    shared: &Settings,
+    own: &Settings,
+    source: &Source,
+    seed: u64,
+) -> Result<Job> {
+    let of_task = task.options();
+    let of_method = &method.options;
+    let mut for_task = options::known(&of_task, shared);
+    let mut for_method = options::known(of_method, shared);
+    for (name, value) in own {
+        let task_has_it = of_task.iter().any(|o| o.name == *name);
+        let method_has_it = of_method.iter().any(|o| o.name == *name);
+        if task_has_it {
+            for_task.insert(name.clone(), value.clone());
+        }
+        if method_has_it || !task_has_it {
+            // One that neither has is refused below, with the nearest name.
+            for_method.insert(name.clone(), value.clone());
+        }
+    }
+    Ok(Job {
+        task: task.name().into(),
+        method: method.facts.name.into(),
+        options: options::resolve(method.facts.name, of_method, &for_method)?,
+        task_options: options::resolve(task.name(), &of_task, &for_task)?,
+        inputs: BTreeMap::from([("data".to_owned(), source.input.clone())]),
+        roles: source.roles.clone(),
+        seed,
+    })
+}
+
+/// The job with its fingerprint.
+pub fn planned(family: &Family, job: Job, alone: bool) -> Planned {
+    Planned {
+        fingerprint: job.fingerprint(&version(family)),
+        job,
+        alone,
+    }
+}
+
+/// Version of a family's code. A development version says nothing of the code, so the program's own bytes do.
+fn version(family: &Family) -> String {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    if family.version.ends_with("-dev") {
+        let program = PROGRAM.get_or_init(|| {
+            std::env::current_exe()
+                .ok()
+                .and_then(|path| file_checksum(&path).ok())
+                .unwrap_or_default()
+        });
+        format!("{} {} {program}", family.name, family.version)
+    } else {
+        format!("{} {}", family.name, family.version)
+    }
+}
