@@ -270,7 +270,10 @@ fn check(paper: &Paper) -> std::result::Result<(), (&str, String)> {
     if !word(&paper.slug) {
         return Err((
             "slug",
-            format!("field slug: '{}' should be small letters, digits and hyphens", paper.slug),
+            format!(
+                "field slug: '{}' should be small letters, digits and hyphens",
+                paper.slug
+            ),
         ));
     }
     for (i, claim) in paper.claims.iter().enumerate() {
@@ -359,7 +362,10 @@ seeds = 3
     #[test]
     fn malformed_entries_name_file_line_and_field() {
         let e = problem(&GOOD.replace("year = 2020", "year = \"new\""));
-        assert!(e.starts_with("x.toml:6:") && e.contains("invalid type"), "{e}");
+        assert!(
+            e.starts_with("x.toml:6:") && e.contains("invalid type"),
+            "{e}"
+        );
         let e = problem(&GOOD.replace("year = 2020", "yaer = 2020"));
         assert!(e.starts_with("x.toml:6:") && e.contains("yaer"), "{e}");
         let e = problem(&GOOD.replace("title = \"Some paper\"\n", ""));
@@ -375,9 +381,21 @@ seeds = 3
         for (from, to, told) in [
             ("against =", "target = 1.0\nagainst =", "rivals or a target"),
             ("seeds = 3", "seeds = 1", "at least 2"),
-            ("task = \"clustering\"", "task = \"sorting\"", "paper's tasks"),
-            ("method = { name = \"some\" }", "method = { name = \"other\" }", "paper's methods"),
-            ("direction = \"higher\"", "direction = \"equal\"\nmargin = -1", "negative"),
+            (
+                "task = \"clustering\"",
+                "task = \"sorting\"",
+                "paper's tasks",
+            ),
+            (
+                "method = { name = \"some\" }",
+                "method = { name = \"other\" }",
+                "paper's methods",
+            ),
+            (
+                "direction = \"higher\"",
+                "direction = \"equal\"\nmargin = -1",
+                "negative",
+            ),
         ] {
             let e = problem(&GOOD.replace(from, to));
             assert!(e.contains(told) && e.contains("better"), "{e}");

@@ -27,7 +27,10 @@ pub fn data_folders() -> Vec<PathBuf> {
         .unwrap_or_default()
 }
 
-fn folder(variable: &str, platform: impl Fn(&etcetera::base_strategy::Xdg) -> PathBuf) -> Result<PathBuf> {
+fn folder(
+    variable: &str,
+    platform: impl Fn(&etcetera::base_strategy::Xdg) -> PathBuf,
+) -> Result<PathBuf> {
     match std::env::var_os(variable) {
         Some(path) if !path.is_empty() => Ok(path.into()),
         _ => etcetera::base_strategy::Xdg::new()

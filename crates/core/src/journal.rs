@@ -98,7 +98,8 @@ impl Journal {
 
     fn prepare(&mut self) -> Result<()> {
         let path = self.path.clone();
-        let wrong = |e: rusqlite::Error| Error::file(&path, format!("is not a usable journal: {e}"));
+        let wrong =
+            |e: rusqlite::Error| Error::file(&path, format!("is not a usable journal: {e}"));
         self.connection
             .busy_timeout(Duration::from_secs(30))
             .map_err(wrong)?;
@@ -294,7 +295,8 @@ impl Journal {
     }
 
     fn read<T: for<'a> Deserialize<'a>>(&self, text: &str) -> Result<T> {
-        serde_json::from_str(text).map_err(|e| Error::file(&self.path, format!("holds a row that cannot be read: {e}")))
+        serde_json::from_str(text)
+            .map_err(|e| Error::file(&self.path, format!("holds a row that cannot be read: {e}")))
     }
 
     fn broken(&self, e: rusqlite::Error) -> Error {
@@ -366,9 +368,14 @@ mod tests {
         let null = serde_json::Value::Null;
         journal.record_verdict("p", "a", "fails", &null).unwrap();
         journal.record_verdict("p", "a", "holds", &null).unwrap();
-        journal.record_verdict("p", "b", "undecided", &null).unwrap();
+        journal
+            .record_verdict("p", "b", "undecided", &null)
+            .unwrap();
         let latest: Vec<_> = journal.latest_verdicts().unwrap();
-        let shown: Vec<_> = latest.iter().map(|v| (&v.claim[..], &v.verdict[..])).collect();
+        let shown: Vec<_> = latest
+            .iter()
+            .map(|v| (&v.claim[..], &v.verdict[..]))
+            .collect();
         assert_eq!(shown, [("a", "holds"), ("b", "undecided")]);
         assert_eq!(journal.verdicts(2).unwrap().len(), 2);
     }

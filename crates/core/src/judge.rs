@@ -74,10 +74,10 @@ impl Estimate {
         }
         match mean_interval(values, LEVEL) {
             Ok(Some(Interval {
-            estimate: mean,
-            low,
-            high,
-        })) => Some(Estimate {
+                estimate: mean,
+                low,
+                high,
+            })) => Some(Estimate {
                 mean,
                 low: Some(low),
                 high: Some(high),
@@ -108,7 +108,11 @@ pub struct Judgement {
 /// Applies the rule above. `rivals` are in the order of the claim's `against`.
 pub fn judge(claim: &Claim, method: &Values, rivals: &[Values]) -> Judgement {
     if method.is_empty() {
-        return not_tried(format!("{} gave no value of {}", claim.method.shown(), claim.metric));
+        return not_tried(format!(
+            "{} gave no value of {}",
+            claim.method.shown(),
+            claim.metric
+        ));
     }
     if let Some(target) = claim.target {
         let constant = method.keys().map(|seed| (*seed, target)).collect();
@@ -116,7 +120,11 @@ pub fn judge(claim: &Claim, method: &Values, rivals: &[Values]) -> Judgement {
     }
     let mut order: Vec<usize> = (0..rivals.len()).collect();
     if let Some(i) = order.iter().find(|i| rivals[**i].is_empty()) {
-        return not_tried(format!("{} gave no value of {}", claim.against[*i].shown(), claim.metric));
+        return not_tried(format!(
+            "{} gave no value of {}",
+            claim.against[*i].shown(),
+            claim.metric
+        ));
     }
     if claim.must_beat == MustBeat::Best {
         let mean = |i: &usize| rivals[*i].values().sum::<f64>() / rivals[*i].len() as f64;
@@ -128,7 +136,15 @@ pub fn judge(claim: &Claim, method: &Values, rivals: &[Values]) -> Judgement {
     }
     let judged: Vec<Judgement> = order
         .into_iter()
-        .map(|i| pair(claim, method, &rivals[i], claim.against[i].shown(), claim.seeds))
+        .map(|i| {
+            pair(
+                claim,
+                method,
+                &rivals[i],
+                claim.against[i].shown(),
+                claim.seeds,
+            )
+        })
         .collect();
     // The pair that decides: a failure, else an indecision, else the closest success.
     let rank = |j: &Judgement| match j.verdict {
@@ -183,7 +199,9 @@ fn pair(claim: &Claim, method: &Values, rival: &Values, name: &str, seeds: u64) 
         (false, _) => format!("{} x {name}", claim.factor),
     };
     let Some(estimate) = Estimate::of(&advantages) else {
-        return not_tried(format!("no seed gave a value of both sides against {rival}{aside}"));
+        return not_tried(format!(
+            "no seed gave a value of both sides against {rival}{aside}"
+        ));
     };
     let (Some(low), Some(high)) = (estimate.low, estimate.high) else {
         return Judgement {
@@ -260,7 +278,9 @@ mod tests {
             options: Default::default(),
             metric: "m".into(),
             method: contender("ours".into()),
-            against: (0..rivals).map(|i| contender(format!("rival{i}"))).collect(),
+            against: (0..rivals)
+                .map(|i| contender(format!("rival{i}")))
+                .collect(),
             target: None,
             must_beat: MustBeat::All,
             direction,
@@ -299,15 +319,27 @@ mod tests {
     #[test]
     fn pairing_removes_what_seeds_share() {
         let c = claim(Direction::Higher, 0.0, 1);
-        assert_eq!(verdict(&c, &[1.1, 5.12, 9.11], &[&[1., 5., 9.]]), Verdict::Holds);
-        assert_eq!(verdict(&c, &[1., 5., 9.], &[&[1.1, 5.12, 9.11]]), Verdict::Fails);
-        assert_eq!(verdict(&c, &[1.1, 9.11, 5.12], &[&[1., 5., 9.]]), Verdict::Undecided);
+        assert_eq!(
+            verdict(&c, &[1.1, 5.12, 9.11], &[&[1., 5., 9.]]),
+            Verdict::Holds
+        );
+        assert_eq!(
+            verdict(&c, &[1., 5., 9.], &[&[1.1, 5.12, 9.11]]),
+            Verdict::Fails
+        );
+        assert_eq!(
+            verdict(&c, &[1.1, 9.11, 5.12], &[&[1., 5., 9.]]),
+            Verdict::Undecided
+        );
     }
 
     #[test]
     fn lower_is_the_mirror_of_higher() {
         let c = claim(Direction::Lower, 0.0, 1);
-        assert_eq!(verdict(&c, &[1., 5., 9.], &[&[1.1, 5.12, 9.11]]), Verdict::Holds);
+        assert_eq!(
+            verdict(&c, &[1., 5., 9.], &[&[1.1, 5.12, 9.11]]),
+            Verdict::Holds
+        );
     }
 
     #[test]
@@ -339,12 +371,24 @@ mod tests {
     fn margins_move_the_line() {
         let lead = [1.0, 1.02, 0.98];
         let zero: &[f64] = &[0., 0., 0.];
-        assert_eq!(verdict(&claim(Direction::Higher, 0.9, 1), &lead, &[zero]), Verdict::Holds);
-        assert_eq!(verdict(&claim(Direction::Higher, 1.0, 1), &lead, &[zero]), Verdict::Undecided);
-        assert_eq!(verdict(&claim(Direction::Higher, 1.1, 1), &lead, &[zero]), Verdict::Fails);
+        assert_eq!(
+            verdict(&claim(Direction::Higher, 0.9, 1), &lead, &[zero]),
+            Verdict::Holds
+        );
+        assert_eq!(
+            verdict(&claim(Direction::Higher, 1.0, 1), &lead, &[zero]),
+            Verdict::Undecided
+        );
+        assert_eq!(
+            verdict(&claim(Direction::Higher, 1.1, 1), &lead, &[zero]),
+            Verdict::Fails
+        );
         // A negative margin allows to be a little worse.
         let behind = [-1.0, -1.02, -0.98];
-        assert_eq!(verdict(&claim(Direction::Higher, -1.1, 1), &behind, &[zero]), Verdict::Holds);
+        assert_eq!(
+            verdict(&claim(Direction::Higher, -1.1, 1), &behind, &[zero]),
+            Verdict::Holds
+        );
     }
 
     #[test]
@@ -355,15 +399,24 @@ mod tests {
         // No significant difference, yet nothing like equal.
         assert_eq!(verdict(&c, &[3., -3., 0.1], &[zero]), Verdict::Undecided);
         assert_eq!(verdict(&c, &[1., 1.01, 1.02], &[zero]), Verdict::Fails);
-        assert_eq!(verdict(&claim(Direction::Equal, 0.0, 1), &[1., 1.], &[&[1., 1.]]), Verdict::Holds);
+        assert_eq!(
+            verdict(&claim(Direction::Equal, 0.0, 1), &[1., 1.], &[&[1., 1.]]),
+            Verdict::Holds
+        );
     }
 
     #[test]
     fn factor_scales_the_rival() {
         let mut c = claim(Direction::Lower, 0.0, 1);
         c.factor = 0.5;
-        assert_eq!(verdict(&c, &[0.4, 0.41, 0.42], &[&[1., 1., 1.]]), Verdict::Holds);
-        assert_eq!(verdict(&c, &[0.6, 0.61, 0.62], &[&[1., 1., 1.]]), Verdict::Fails);
+        assert_eq!(
+            verdict(&c, &[0.4, 0.41, 0.42], &[&[1., 1., 1.]]),
+            Verdict::Holds
+        );
+        assert_eq!(
+            verdict(&c, &[0.6, 0.61, 0.62], &[&[1., 1., 1.]]),
+            Verdict::Fails
+        );
     }
 
     #[test]

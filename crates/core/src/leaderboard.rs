@@ -100,7 +100,15 @@ pub fn compare(
     fresh: bool,
     tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Leaderboard> {
-    let Comparison { family, task, methods, source, options, seeds, by } = comparison;
+    let Comparison {
+        family,
+        task,
+        methods,
+        source,
+        options,
+        seeds,
+        by,
+    } = comparison;
     plan::check_shared(*task, methods, options)?;
     let mut jobs = Vec::new();
     for method in methods {
@@ -153,14 +161,19 @@ pub fn compare(
         task.metrics()
             .iter()
             .find(|m| {
-                m.higher_is_better.is_some() && rows.iter().any(|r| r.0.metrics.contains_key(m.name))
+                m.higher_is_better.is_some()
+                    && rows.iter().any(|r| r.0.metrics.contains_key(m.name))
             })
             .copied()
     });
     if let Some(by) = by {
         let key = |row: &Row| {
             row.metrics.get(by.name).map_or(f64::NEG_INFINITY, |e| {
-                if by.higher_is_better == Some(false) { -e.mean } else { e.mean }
+                if by.higher_is_better == Some(false) {
+                    -e.mean
+                } else {
+                    e.mean
+                }
             })
         };
         rows.sort_by(|a, b| key(&b.0).total_cmp(&key(&a.0)));
@@ -197,7 +210,11 @@ fn describe(job: &Job, family: &Family) -> Result<Described> {
         ..Context::with_seed(job.seed)
     };
     let (table, checksum) = match input {
-        Input::File { path, read, checksum } => (Table::open(path, read)?, Some(checksum.clone())),
+        Input::File {
+            path,
+            read,
+            checksum,
+        } => (Table::open(path, read)?, Some(checksum.clone())),
         Input::Set { name, checksum } => (sets::open(name)?, Some(checksum.clone())),
         Input::Simulation { .. } => (job.table("data", &context)?, None),
     };

@@ -11,6 +11,7 @@ pub mod judge;
 pub mod leaderboard;
 pub mod options;
 pub mod plan;
+pub mod report;
 pub mod runner;
 pub mod search;
 pub mod task;

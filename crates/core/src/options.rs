@@ -366,10 +366,7 @@ mod tests {
         assert_eq!(names, ["k", "share", "shape", "max-rows", "repair"]);
         assert_eq!(infos[0].about, "Number of clusters.");
         assert_eq!(infos[0].kind.to_string(), "a whole number, at least 1");
-        assert_eq!(
-            infos[1].kind.to_string(),
-            "a number, above 0 and at most 1"
-        );
+        assert_eq!(infos[1].kind.to_string(), "a number, above 0 and at most 1");
         assert_eq!(infos[2].kind.to_string(), "one of full, tied");
         assert_eq!(infos[2].default, "full");
         assert_eq!(infos[3].kind.to_string(), "a whole number, at least 1");
@@ -381,7 +378,13 @@ mod tests {
     fn values_are_checked_and_typed() {
         let built: Sample = build(
             "sample",
-            &set(&["k=5", "share=1", "shape=tied", "max-rows=10", "repair=false"]),
+            &set(&[
+                "k=5",
+                "share=1",
+                "shape=tied",
+                "max-rows=10",
+                "repair=false",
+            ]),
         )
         .unwrap();
         assert_eq!(

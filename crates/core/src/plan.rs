@@ -41,7 +41,10 @@ pub fn source(
     if let Some(unwanted) = given.keys().next() {
         return Err(Error::option(
             unwanted,
-            format!("data {name} is not a simulation of family {} and takes no options", family.name),
+            format!(
+                "data {name} is not a simulation of family {} and takes no options",
+                family.name
+            ),
         ));
     }
     let path = Path::new(name);
@@ -62,7 +65,9 @@ pub fn source(
                 roles: roles.or(set.roles.clone()),
             })
         }
-        Err(_) if looks_like_path(name) => Err(Error::file(path, "there is no such file or folder")),
+        Err(_) if looks_like_path(name) => {
+            Err(Error::file(path, "there is no such file or folder"))
+        }
         Err(_) => {
             let sets = sets::all()?.iter().map(|s| s.name.as_str());
             let simulations = family.simulations.iter().map(|s| s.name);
@@ -117,14 +122,18 @@ pub fn method(task: &dyn Task, name: &str) -> Result<MethodInfo> {
 /// [`Error::Unknown`] with the nearest name.
 pub fn metric(task: &dyn Task, name: &str) -> Result<MetricInfo> {
     let metrics = task.metrics();
-    metrics.iter().find(|m| m.name == name).copied().ok_or_else(|| {
-        Error::unknown(
-            "metric",
-            name,
-            metrics.iter().map(|m| m.name),
-            format!("'papertrial show {}' lists the metrics", task.name()),
-        )
-    })
+    metrics
+        .iter()
+        .find(|m| m.name == name)
+        .copied()
+        .ok_or_else(|| {
+            Error::unknown(
+                "metric",
+                name,
+                metrics.iter().map(|m| m.name),
+                format!("'papertrial show {}' lists the metrics", task.name()),
+            )
+        })
 }
 
 /// Checks that each shared option is known to the task or to one of the methods.
@@ -133,7 +142,12 @@ pub fn metric(task: &dyn Task, name: &str) -> Result<MetricInfo> {
 /// [`Error::Unknown`] with the nearest option.
 pub fn check_shared(task: &dyn Task, methods: &[MethodInfo], shared: &Settings) -> Result<()> {
     let mut known: Vec<String> = task.options().into_iter().map(|o| o.name).collect();
-    known.extend(methods.iter().flat_map(|m| &m.options).map(|o| o.name.clone()));
+    known.extend(
+        methods
+            .iter()
+            .flat_map(|m| &m.options)
+            .map(|o| o.name.clone()),
+    );
     for name in shared.keys() {
         if !known.contains(name) {
             return Err(Error::unknown(

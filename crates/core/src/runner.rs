@@ -6,7 +6,7 @@
 use crate::error::{Error, Result, bytes};
 use crate::journal::{Journal, Outcome};
 use crate::task::{Job, Progress};
-use crate::worker::{Order, Work, Word};
+use crate::worker::{Order, Word, Work};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
@@ -50,6 +50,8 @@ pub struct Planned {
 
 /// What happens while jobs run.
 pub enum Event<'a> {
+    /// So many jobs are planned.
+    Planned(usize),
     /// A job starts.
     Started(&'a Job),
     /// A running job tells how far it is.
@@ -77,6 +79,7 @@ pub fn run(
     fresh: bool,
     tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Vec<Ended>> {
+    tell(Event::Planned(plan.len()));
     let mut ended: Vec<Option<Ended>> = vec![None; plan.len()];
     let mut waiting = VecDeque::new();
     for (i, planned) in plan.iter().enumerate() {
@@ -134,7 +137,10 @@ pub fn run(
             Ok::<(), Error>(())
         })?;
     }
-    ended.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::Interrupted)
+    ended
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .ok_or(Error::Interrupted)
 }
 
 /// Runs one piece of work in a child process; gives its outcome and what it applied.
@@ -209,13 +215,19 @@ pub fn child(
     // Whatever the job left running in its group ends with it.
     let _ = killpg(group, Signal::SIGKILL);
     drop(input);
-    last = words.iter().filter(|w| !matches!(w, Word::Progress(_))).last().or(last);
+    last = words
+        .iter()
+        .filter(|w| !matches!(w, Word::Progress(_)))
+        .last()
+        .or(last);
     let complaint = complaint.join().unwrap_or_default();
     if let Some(Error::Interrupted) = stopped {
         return Err(Error::Interrupted);
     }
     let failure = stopped.map(|e| e.to_string());
-    Ok(conclude(last, failure, &used, &complaint, seconds, settings))
+    Ok(conclude(
+        last, failure, &used, &complaint, seconds, settings,
+    ))
 }
 
 fn hand_over(child: &mut Child, order: &Order) -> Result<impl Write + use<>> {
@@ -281,7 +293,13 @@ fn conclude(
     });
     match (stopped, last) {
         (Some(why), _) => outcome.failure = Some(why),
-        (None, Some(Word::Measured { measurement, peak_bytes })) => {
+        (
+            None,
+            Some(Word::Measured {
+                measurement,
+                peak_bytes,
+            }),
+        ) => {
             outcome.measurement = Some(measurement);
             outcome.peak_bytes = peak_bytes.unwrap_or(outcome.peak_bytes);
         }
@@ -295,7 +313,9 @@ fn conclude(
         }
         (None, _) => {
             let how = match (used.status.code(), used.status.signal()) {
-                (_, Some(9)) => "was killed (signal 9): the system may have run out of memory".into(),
+                (_, Some(9)) => {
+                    "was killed (signal 9): the system may have run out of memory".into()
+                }
                 (_, Some(signal)) => format!("was ended by signal {signal}"),
                 (Some(code), _) => format!("ended with status {code} and no result"),
                 _ => "ended without a result".into(),

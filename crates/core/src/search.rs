@@ -8,7 +8,12 @@ use tantivy::schema::{Field, IndexRecordOption, STORED, Schema, TEXT, Value};
 use tantivy::{Index, IndexWriter, TantivyDocument, TantivyError, Term};
 
 /// Fields that are searched, and how much a hit in each counts.
-const FIELDS: [(&str, f32); 4] = [("slug", 4.0), ("title", 3.0), ("tasks", 2.0), ("summary", 1.0)];
+const FIELDS: [(&str, f32); 4] = [
+    ("slug", 4.0),
+    ("title", 3.0),
+    ("tasks", 2.0),
+    ("summary", 1.0),
+];
 
 /// Indices of the papers that match, the best first.
 ///

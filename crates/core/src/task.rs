@@ -395,7 +395,6 @@ pub fn unknown_method<'a>(
     )
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,7 +448,10 @@ mod tests {
         assert!(context.require("the matrix", 1 << 20).is_ok());
         let e = context.require("the matrix", 1 << 21).unwrap_err();
         let text = e.to_string();
-        assert!(text.contains("2.0 MiB") && text.contains("1.0 MiB"), "{text}");
+        assert!(
+            text.contains("2.0 MiB") && text.contains("1.0 MiB"),
+            "{text}"
+        );
         assert!(text.contains("mini-batch-k-means"), "{text}");
     }
 }

@@ -150,7 +150,13 @@ pub fn try_claims(
         .iter()
         .map(|(paper, claim)| {
             let seeds = setting.seeds.unwrap_or(claim.seeds);
-            (*paper, Claim { seeds, ..(*claim).clone() })
+            (
+                *paper,
+                Claim {
+                    seeds,
+                    ..(*claim).clone()
+                },
+            )
         })
         .collect();
     let mut jobs: Vec<Planned> = Vec::new();
@@ -165,7 +171,8 @@ pub fn try_claims(
                         side.into_iter()
                             .map(|planned| {
                                 let next = jobs.len();
-                                let place = *places.entry(planned.fingerprint.clone()).or_insert(next);
+                                let place =
+                                    *places.entry(planned.fingerprint.clone()).or_insert(next);
                                 if place == next {
                                     jobs.push(planned);
                                 } else {
@@ -204,8 +211,9 @@ pub fn try_claims(
                         (false, None) => counts.failed += 1,
                     }
                 }
-                let contenders: Vec<&Contender> =
-                    std::iter::once(&claim.method).chain(&claim.against).collect();
+                let contenders: Vec<&Contender> = std::iter::once(&claim.method)
+                    .chain(&claim.against)
+                    .collect();
                 let sides: Vec<Side> = contenders
                     .iter()
                     .zip(&sides)
@@ -233,8 +241,9 @@ fn expand(claim: &Claim, setting: &Setting) -> std::result::Result<Vec<Vec<Plann
     let Ok((family, task)) = find_task(setting.families, &claim.task) else {
         return Err("method not built yet".into());
     };
-    let contenders: Vec<&Contender> =
-        std::iter::once(&claim.method).chain(&claim.against).collect();
+    let contenders: Vec<&Contender> = std::iter::once(&claim.method)
+        .chain(&claim.against)
+        .collect();
     let mut methods = Vec::new();
     for contender in &contenders {
         methods.push(plan::method(task, &contender.name).map_err(|_| {

@@ -131,7 +131,10 @@ fn perform(order: &Order, families: &[Family]) -> Result<Word> {
 ///
 /// # Errors
 /// [`Error::Unknown`] with the nearest name.
-pub fn find_task<'a>(families: &'a [Family], name: &str) -> Result<(&'a Family, &'static dyn Task)> {
+pub fn find_task<'a>(
+    families: &'a [Family],
+    name: &str,
+) -> Result<(&'a Family, &'static dyn Task)> {
     families
         .iter()
         .flat_map(|f| f.tasks.iter().map(move |t| (f, *t)))
@@ -140,7 +143,9 @@ pub fn find_task<'a>(families: &'a [Family], name: &str) -> Result<(&'a Family, 
             Error::unknown(
                 "task",
                 name,
-                families.iter().flat_map(|f| f.tasks.iter().map(|t| t.name())),
+                families
+                    .iter()
+                    .flat_map(|f| f.tasks.iter().map(|t| t.name())),
                 "'papertrial show' lists the tasks",
             )
         })
@@ -165,9 +170,7 @@ fn end_with_parent() {
 /// A panic is a failed job with the panic's words.
 fn tell_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let text = info
-            .payload_as_str()
-            .unwrap_or("no message");
+        let text = info.payload_as_str().unwrap_or("no message");
         let place = info
             .location()
             .map(|l| format!(" ({}:{})", l.file(), l.line()))

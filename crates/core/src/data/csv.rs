@@ -73,7 +73,9 @@ pub(super) fn batches(
         .build_buffered(text(path)?)
         .map_err(|e| wrong(path, &e))?;
     let path = path.to_owned();
-    Ok(Box::new(reader.map(move |b| b.map_err(|e| wrong(&path, &e)))))
+    Ok(Box::new(
+        reader.map(move |b| b.map_err(|e| wrong(&path, &e))),
+    ))
 }
 
 fn format(dialect: &Dialect) -> Format {
@@ -138,7 +140,10 @@ fn guess_delimiter(sample: &str) -> u8 {
 /// number and the first line's cells all differ.
 fn guess_header(sample: &str, delimiter: u8) -> bool {
     let mut lines = sample.lines().filter(|l| !l.trim().is_empty());
-    let first = lines.next().map(|l| cells(l, delimiter)).unwrap_or_default();
+    let first = lines
+        .next()
+        .map(|l| cells(l, delimiter))
+        .unwrap_or_default();
     let number = |c: &String| c.trim().parse::<f64>().is_ok();
     if first.iter().any(number) {
         return false;

@@ -191,7 +191,10 @@ impl Features {
                         let value = numbers.value(row);
                         finite(value).map_err(|p| wrong(row, p))?;
                         if whole && value.abs() >= EXACT {
-                            return Err(wrong(row, "is a whole number too large to compute with exactly; if it identifies the row, name the column with --id"));
+                            return Err(wrong(
+                                row,
+                                "is a whole number too large to compute with exactly; if it identifies the row, name the column with --id",
+                            ));
                         }
                         to[[row, at]] = value;
                     }
@@ -348,7 +351,9 @@ fn text_kind(table: &Table, index: usize, name: &str, explicit: bool) -> Result<
                 .map(|f| f.name().as_str())
                 .collect();
             let advice = if explicit {
-                format!("it has more than {MAX_CATEGORIES} different values, too many for a category")
+                format!(
+                    "it has more than {MAX_CATEGORIES} different values, too many for a category"
+                )
             } else {
                 format!(
                     "give it a role (--label, --id, --text, --group) or choose the columns to compute with: --features {}",
@@ -446,7 +451,10 @@ mod tests {
     fn a_word_among_numbers_is_named_with_row_and_column() {
         let t = open("a.csv", "x,y\n1,2\n3,oops\n5,6\n").unwrap();
         let e = matrix(&t, &roles(None, &[])).unwrap_err().to_string();
-        assert!(e.contains("'y'") && e.contains("row 2") && e.contains("oops"), "{e}");
+        assert!(
+            e.contains("'y'") && e.contains("row 2") && e.contains("oops"),
+            "{e}"
+        );
     }
 
     #[test]
@@ -487,9 +495,16 @@ mod tests {
     #[test]
     fn a_missing_column_suggests_the_nearest() {
         let t = open("a.csv", "width,height\n1,2\n").unwrap();
-        let e = matrix(&t, &roles(Some("hieght"), &[])).unwrap_err().to_string();
-        assert!(e.contains("--label") && e.contains("did you mean 'height'"), "{e}");
-        let e = matrix(&t, &roles(Some("width"), &["width"])).unwrap_err().to_string();
+        let e = matrix(&t, &roles(Some("hieght"), &[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("--label") && e.contains("did you mean 'height'"),
+            "{e}"
+        );
+        let e = matrix(&t, &roles(Some("width"), &["width"]))
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("can't be a feature too"), "{e}");
     }
 

@@ -25,7 +25,13 @@ pub(super) fn fetch(
     let part = path.with_added_extension("part");
     let have = std::fs::metadata(&part).map_or(0, |m| m.len());
     if have != bytes {
-        download(url, &part, if have < bytes { have } else { 0 }, bytes, progress)?;
+        download(
+            url,
+            &part,
+            if have < bytes { have } else { 0 },
+            bytes,
+            progress,
+        )?;
     }
     let found = file_checksum(&part)?;
     if found != sha256 {
@@ -80,7 +86,9 @@ fn download(
         done += n as u64;
         progress(done, bytes);
         if done > bytes {
-            return Err(failed(&format!("more than the expected {bytes} bytes came")));
+            return Err(failed(&format!(
+                "more than the expected {bytes} bytes came"
+            )));
         }
     }
     if done < bytes {
@@ -97,7 +105,11 @@ mod tests {
     use std::net::TcpListener;
 
     /// A server that answers `answers` requests with `content` from the asked byte on, cut after `cut` bytes.
-    fn serve(content: &'static [u8], cut: usize, answers: usize) -> (String, std::thread::JoinHandle<Vec<usize>>) {
+    fn serve(
+        content: &'static [u8],
+        cut: usize,
+        answers: usize,
+    ) -> (String, std::thread::JoinHandle<Vec<usize>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/file", listener.local_addr().unwrap());
         let handle = std::thread::spawn(move || {
@@ -117,9 +129,18 @@ mod tests {
                 }
                 starts.push(start);
                 let rest = &content[start..];
-                let status = if start > 0 { "206 Partial Content" } else { "200 OK" };
+                let status = if start > 0 {
+                    "206 Partial Content"
+                } else {
+                    "200 OK"
+                };
                 let mut stream = stream;
-                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", rest.len()).unwrap();
+                write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    rest.len()
+                )
+                .unwrap();
                 stream.write_all(&rest[..rest.len().min(cut)]).unwrap();
             }
             starts

@@ -70,9 +70,16 @@ mod tests {
 
     #[test]
     fn words_and_numbers_are_coded_in_order() {
-        let words = labels(Arc::new(StringArray::from(vec!["b", "a", "b"]))).unwrap().unwrap();
-        assert_eq!((words.codes, words.names), (vec![1, 0, 1], vec!["a".to_string(), "b".into()]));
-        let numbers = labels(Arc::new(Int64Array::from(vec![10, 9, -1]))).unwrap().unwrap();
+        let words = labels(Arc::new(StringArray::from(vec!["b", "a", "b"])))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (words.codes, words.names),
+            (vec![1, 0, 1], vec!["a".to_string(), "b".into()])
+        );
+        let numbers = labels(Arc::new(Int64Array::from(vec![10, 9, -1])))
+            .unwrap()
+            .unwrap();
         assert_eq!(numbers.codes, [2, 1, 0]);
         assert_eq!(numbers.names, ["-1", "9", "10"]);
     }

@@ -1,7 +1,7 @@
 //! NumPy arrays: a matrix becomes one column `vector` of lists, a vector one column `value`.
 
-use super::table::Batches;
 use super::reason;
+use super::table::Batches;
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -49,7 +49,9 @@ pub(super) fn facts(path: &Path) -> Result<(SchemaRef, u64)> {
         if needed > have {
             return Err(Error::file(
                 path,
-                format!("is cut short: its header promises {needed} bytes of numbers, the file has {have}"),
+                format!(
+                    "is cut short: its header promises {needed} bytes of numbers, the file has {have}"
+                ),
             ));
         }
     }
@@ -151,13 +153,14 @@ type Numbers = Box<dyn Iterator<Item = std::io::Result<f64>>>;
 fn numbers(path: &Path, file: NpyFile<BufReader<File>>) -> Result<Numbers> {
     let dtype = file.dtype();
     let DType::Plain(kind) = &dtype else {
-        return Err(Error::file(path, "holds records; plain numbers can be read"));
+        return Err(Error::file(
+            path,
+            "holds records; plain numbers can be read",
+        ));
     };
     macro_rules! read {
         ($type:ty, $convert:expr) => {{
-            let data = file
-                .data::<$type>()
-                .map_err(|e| Error::file(path, e))?;
+            let data = file.data::<$type>().map_err(|e| Error::file(path, e))?;
             Ok(Box::new(data.map(|v| v.map($convert))) as Numbers)
         }};
     }
@@ -209,8 +212,18 @@ mod tests {
             .unwrap()
             .flat_map(|b| {
                 let b = b.unwrap();
-                let list = b.column(0).as_any().downcast_ref::<FixedSizeListArray>().unwrap().values().clone();
-                list.as_any().downcast_ref::<Float64Array>().unwrap().values().to_vec()
+                let list = b
+                    .column(0)
+                    .as_any()
+                    .downcast_ref::<FixedSizeListArray>()
+                    .unwrap()
+                    .values()
+                    .clone();
+                list.as_any()
+                    .downcast_ref::<Float64Array>()
+                    .unwrap()
+                    .values()
+                    .to_vec()
             })
             .collect()
     }

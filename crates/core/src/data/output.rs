@@ -222,7 +222,9 @@ mod tests {
     fn wrong_endings_and_missing_folders_are_told_at_once() {
         let e = Output::table(Path::new("labels.xlsx")).err().unwrap();
         assert!(e.to_string().contains(".csv"), "{e}");
-        let e = Output::table(Path::new("no/such/labels.csv")).err().unwrap();
+        let e = Output::table(Path::new("no/such/labels.csv"))
+            .err()
+            .unwrap();
         assert!(e.to_string().contains("does not exist"), "{e}");
     }
 }

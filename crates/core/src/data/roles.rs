@@ -57,7 +57,9 @@ impl Roles {
         {
             return Err(Error::option(
                 "--features",
-                format!("column '{column}' is already named by {option}; it can't be a feature too"),
+                format!(
+                    "column '{column}' is already named by {option}; it can't be a feature too"
+                ),
             ));
         }
         Ok(())

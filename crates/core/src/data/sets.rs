@@ -1,6 +1,6 @@
 //! Named data sets: part of the program, found in folders of the user's, or downloaded into the cache.
 
-use super::{ReadOptions, Roles, Table, checksum, file_checksum, fetch};
+use super::{ReadOptions, Roles, Table, checksum, fetch, file_checksum};
 use crate::error::{Error, Result};
 use crate::home;
 use serde::Deserialize;
@@ -148,7 +148,9 @@ impl DataSet {
     pub fn verify(&self) -> Result<Place> {
         let place = self.place()?;
         match &place {
-            Place::Embedded => self.compare("the program's own copy", &checksum(self.content()?))?,
+            Place::Embedded => {
+                self.compare("the program's own copy", &checksum(self.content()?))?
+            }
             Place::Local(path) | Place::Cached(path) => {
                 self.compare(&path.display().to_string(), &file_checksum(path)?)?
             }
@@ -193,7 +195,10 @@ impl DataSet {
     }
 
     fn cache_path(&self) -> Result<PathBuf> {
-        Ok(home::cache()?.join("data").join(&self.name).join(&self.file))
+        Ok(home::cache()?
+            .join("data")
+            .join(&self.name)
+            .join(&self.file))
     }
 
     fn absent(&self) -> Error {

@@ -120,9 +120,8 @@ impl Table {
     /// # Errors
     /// The bytes are not a Parquet file.
     pub fn embedded(name: &str, content: &'static [u8]) -> Result<Table> {
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from_static(content))
-                .map_err(|e| Error::file(name, not_parquet(&e)))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from_static(content))
+            .map_err(|e| Error::file(name, not_parquet(&e)))?;
         let rows = builder.metadata().file_metadata().num_rows().max(0) as u64;
         Ok(Table {
             name: name.into(),
@@ -207,7 +206,9 @@ impl Table {
                     .with_batch_size(BATCH)
                     .build(text(path)?)
                     .map_err(|e| Error::file(path, e))?;
-                Ok(Box::new(reader.map(move |b| b.map_err(|e| broken(&name, &e)))))
+                Ok(Box::new(
+                    reader.map(move |b| b.map_err(|e| broken(&name, &e))),
+                ))
             }
             Backing::Parquet(path) => parquet_batches(&name, open(path)?),
             Backing::ParquetBytes(content) => {
@@ -215,12 +216,16 @@ impl Table {
             }
             Backing::Ipc(path) => {
                 let reader = ipc_reader(path)?;
-                Ok(Box::new(reader.map(move |b| b.map_err(|e| broken(&name, &e)))))
+                Ok(Box::new(
+                    reader.map(move |b| b.map_err(|e| broken(&name, &e))),
+                ))
             }
             Backing::Npy(path) => npy::batches(path, &self.schema, BATCH),
             Backing::Memory(batches) => {
                 let batches = batches.clone();
-                Ok(Box::new((0..batches.len()).map(move |i| Ok(batches[i].clone()))))
+                Ok(Box::new(
+                    (0..batches.len()).map(move |i| Ok(batches[i].clone())),
+                ))
             }
         }
     }
