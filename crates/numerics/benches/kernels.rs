@@ -23,8 +23,8 @@ fn grouped(rows: usize, columns: usize) -> Array2<f64> {
 fn settings() -> Criterion {
     Criterion::default()
         .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(700))
 }
 
 fn products(bench: &mut Criterion) {

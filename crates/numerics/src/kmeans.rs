@@ -136,13 +136,13 @@ impl KMeansOptions {
 pub struct KMeans<T> {
     /// The centres, [k, d].
     pub centres: Array2<T>,
-    /// Index of the nearest centre of each row, [n].
+    /// Index of the nearest centre of each row, `[n]`.
     pub labels: Vec<u32>,
     /// Weighted sum of the squared distances of rows to their centres, from differences.
     pub inertia: f64,
     /// Number of rounds done, each an assignment and an update.
     pub rounds: usize,
-    /// Inertia after the assignment of each round, [rounds]. From norms, so that it costs nothing: its
+    /// Inertia after the assignment of each round, `[rounds]`. From norms, so that it costs nothing: its
     /// rounding error is relative to the inertia of a single cluster at the mean.
     pub curve: Vec<f64>,
 }
@@ -152,8 +152,8 @@ pub struct KMeans<T> {
 /// Stops when no label changes, when the centres move no more than the tolerance, or after the largest
 /// number of rounds; the labels always belong to the returned centres. Rows of weight 0 get a label but
 /// move no centre. Time at most 2 n k d operations for each round, far fewer once most rows are settled;
-/// memory beside the data: 28 n bytes and 128 MB at most for partial sums (more only if 16 k d numbers
-/// are more).
+/// memory beside the data: 28 n bytes, 128 MB at most for partial sums (more only if 16 k d numbers are
+/// more), and during a k-means++ start another 8 n (5 + ln k) bytes.
 ///
 /// # Errors
 /// Unusable rows or weights (named), no clusters, more clusters than rows, no starts, a bad tolerance.
@@ -216,7 +216,7 @@ pub fn kmeans_from<T: Real>(
     Ok(lloyd(&problem, start.rows, max_rounds, threshold, true).finish(&problem))
 }
 
-/// The rows that greedy k-means++ chooses as first centres, [k], distinct.
+/// The rows that greedy k-means++ chooses as first centres, `[k]`, distinct.
 ///
 /// Time at most 3 n k d (2 + ln k) operations; rows that the triangle inequality shows to be nearer to
 /// their present centre than to a candidate are not read.
@@ -285,11 +285,11 @@ struct Problem<'a, T> {
     x: &'a [T],
     d: usize,
     k: usize,
-    /// Mean of the rows, [d]: it makes norms small, so that products lose few digits to cancellation.
+    /// Mean of the rows, `[d]`: it makes norms small, so that products lose few digits to cancellation.
     shift: Vec<T>,
-    /// Squared norms of the shifted rows, [n].
+    /// Squared norms of the shifted rows, `[n]`.
     norms: Vec<T>,
-    /// Weights divided by `weight_scale`, [n].
+    /// Weights divided by `weight_scale`, `[n]`.
     weights: Option<Vec<f64>>,
     /// The power of 2 below the largest weight: sums stay in range and their bits do not change.
     weight_scale: f64,
@@ -370,7 +370,7 @@ impl<'a, T: Real> Problem<'a, T> {
         parts.iter().sum()
     }
 
-    /// Squared distance of every row to the centre of its label, from differences, [n].
+    /// Squared distance of every row to the centre of its label, from differences, `[n]`.
     fn to_own_centre(&self, centres: &[T], labels: &[u32]) -> Vec<T> {
         let d = self.d;
         let mut squared = vec![T::ZERO; labels.len()];
@@ -405,7 +405,18 @@ fn shifted_difference<S: Simd, T: Real>(simd: S, row: &[T], shift: &[T], centre:
     let (row, row_rest) = T::split(simd, row);
     let (shift, shift_rest) = T::split(simd, shift);
     let (centre, centre_rest) = T::split(simd, centre);
-    let mut sum = T::splat(simd, T::ZERO);
+    let (row_twos, row) = row.as_chunks::<2>();
+    let (shift_twos, shift) = shift.as_chunks::<2>();
+    let (centre_twos, centre) = centre.as_chunks::<2>();
+    let mut sums = [T::splat(simd, T::ZERO); 2];
+    for ((row, shift), centre) in row_twos.iter().zip(shift_twos).zip(centre_twos) {
+        for lane in 0..2 {
+            let shifted = T::minus(simd, row[lane], shift[lane]);
+            let difference = T::minus(simd, shifted, centre[lane]);
+            sums[lane] = T::fused(simd, difference, difference, sums[lane]);
+        }
+    }
+    let mut sum = T::plus(simd, sums[0], sums[1]);
     for ((&row, &shift), &centre) in row.iter().zip(shift).zip(centre) {
         let difference = T::minus(simd, T::minus(simd, row, shift), centre);
         sum = T::fused(simd, difference, difference, sum);
@@ -557,6 +568,7 @@ fn try_candidates<T: Real>(
     tried: &mut [T],
 ) -> Vec<f64> {
     let chosen = gaps.len() / candidates.len();
+    let mut near = Vec::new();
     let mut sums = Vec::with_capacity(candidates.len());
     for (trial, &candidate) in candidates.iter().enumerate() {
         sums.push(try_candidate(
@@ -567,6 +579,7 @@ fn try_candidates<T: Real>(
             owner,
             weights,
             &mut tried[trial * closest.len()..][..closest.len()],
+            &mut near,
         ));
     }
     sums
@@ -576,24 +589,38 @@ vectorised! {
     fn try_candidate<'a, T>(
         simd; candidate: &'a [T], gaps: &'a [T], x: &'a [T],
         closest: &'a [T], owner: &'a [u32], weights: &'a [f64], tried: &'a mut [T],
+        near: &'a mut Vec<u32>,
     ) -> f64 {
         let four = T::from_f64(4.0);
-        let mut sum = 0.0;
-        for (i, row) in x.chunks_exact(candidate.len()).enumerate() {
-            let mut low = closest[i];
-            // If the candidate is at least twice as far from the row's centre as the row is, the row is
-            // nearer to its centre.
-            let near = gaps
-                .get(owner[i] as usize)
-                .is_none_or(|&gap| gap < four * low);
-            if near {
-                let distance = squared_difference(simd, row, candidate);
-                low = if distance < low { distance } else { low };
-            }
-            tried[i] = low;
-            sum += weights[i] * low.to_f64();
+        // If the candidate is at least twice as far from a row's centre as the row is, the row is nearer
+        // to its centre. The others are listed first, because a branch for each row would be mispredicted.
+        near.clear();
+        near.resize(closest.len(), 0);
+        let mut count = 0;
+        for (i, (&low, &owner)) in closest.iter().zip(owner).enumerate() {
+            near[count] = i as u32;
+            let gap = gaps.get(owner as usize).copied().unwrap_or(T::ZERO);
+            count += usize::from(gap < four * low);
         }
-        sum
+        tried.copy_from_slice(closest);
+        let d = candidate.len();
+        for &i in &near[..count] {
+            let i = i as usize;
+            let distance = squared_difference(simd, &x[i * d..][..d], candidate);
+            tried[i] = if distance < tried[i] { distance } else { tried[i] };
+        }
+        let mut sums = [0.0; 8];
+        let ((eights, rest), (weights, weights_rest)) =
+            (tried.as_chunks::<8>(), weights.as_chunks::<8>());
+        for (low, weight) in eights.iter().zip(weights) {
+            for lane in 0..8 {
+                sums[lane] += weight[lane] * low[lane].to_f64();
+            }
+        }
+        for (sum, (low, weight)) in sums.iter_mut().zip(rest.iter().zip(weights_rest)) {
+            *sum += weight * low.to_f64();
+        }
+        sums.iter().sum()
     }
 }
 
@@ -608,13 +635,13 @@ struct Bounds {
 struct Centres<T> {
     /// Shifted centres, [k, d].
     rows: Vec<T>,
-    /// Their squared norms, [k].
+    /// Their squared norms, `[k]`.
     norms: Vec<T>,
     /// The largest squared norm.
     largest: f64,
-    /// A lower bound on half the distance to the nearest other centre, [k].
+    /// A lower bound on half the distance to the nearest other centre, `[k]`.
     half_gaps: Vec<f64>,
-    /// How far each centre moved since the last assignment, [k].
+    /// How far each centre moved since the last assignment, `[k]`.
     moves: Vec<f64>,
     /// The centre that moved farthest.
     restless: usize,
@@ -696,7 +723,7 @@ fn half_gaps<T: Real>(rows: &[T], norms: &[T], largest: f64, d: usize) -> Vec<f6
 struct Sums {
     /// [k, d].
     rows: Vec<f64>,
-    /// [k].
+    /// `[k]`.
     weights: Vec<f64>,
 }
 
@@ -1168,7 +1195,7 @@ impl<T: Real> MiniBatch<T> {
         self.centres.as_ref().map(|centres| centres.view())
     }
 
-    /// Number of rows that each centre got so far, [k] (a reassigned centre's is set anew).
+    /// Number of rows that each centre got so far, `[k]` (a reassigned centre's is set anew).
     pub fn counts(&self) -> &[f64] {
         &self.counts
     }

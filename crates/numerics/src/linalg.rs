@@ -344,7 +344,7 @@ pub fn gram<T: Real>(x: ArrayView2<'_, T>) -> Array2<T> {
     total
 }
 
-/// The mean of every column, [d], summed in double precision; zeros if there are no rows.
+/// The mean of every column, `[d]`, summed in double precision; zeros if there are no rows.
 pub fn column_means<T: Real>(x: ArrayView2<'_, T>) -> Vec<f64> {
     let (n, d) = x.dim();
     let mut total = vec![0.0; d];
@@ -372,7 +372,7 @@ pub fn column_means<T: Real>(x: ArrayView2<'_, T>) -> Vec<f64> {
 }
 
 crate::simd::vectorised! {
-    /// Adds rows [m, d] to `sums`, [d].
+    /// Adds rows [m, d] to `sums`, `[d]`.
     fn sum_rows_into<'a, T>(simd; sums: &'a mut [f64], rows: &'a [T]) -> () {
         for row in rows.chunks_exact(sums.len()) {
             for (sum, value) in sums.iter_mut().zip(row) {
@@ -416,7 +416,7 @@ fn fix_signs(vectors: &mut Array2<f64>) {
 /// Eigenvalues and eigenvectors of a symmetric matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Eigen {
-    /// The eigenvalues, [q].
+    /// The eigenvalues, `[q]`.
     pub values: Array1<f64>,
     /// The eigenvectors as columns, [n, q], orthonormal, signs fixed.
     pub vectors: Array2<f64>,
@@ -544,7 +544,7 @@ impl Cholesky {
         })
     }
 
-    /// The solution x of A x = b, [n].
+    /// The solution x of A x = b, `[n]`.
     ///
     /// # Panics
     /// If `b` does not have n entries.
@@ -573,11 +573,11 @@ impl Cholesky {
 /// Principal axes of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pca {
-    /// The mean of the rows, [d].
+    /// The mean of the rows, `[d]`.
     pub mean: Array1<f64>,
     /// The principal axes as rows, [q, d], orthonormal, by falling variance, signs fixed.
     pub axes: Array2<f64>,
-    /// The variance along each axis, [q], with divisor n - 1 (0 if n = 1).
+    /// The variance along each axis, `[q]`, with divisor n - 1 (0 if n = 1).
     pub variances: Array1<f64>,
 }
 

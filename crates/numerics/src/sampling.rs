@@ -1,6 +1,6 @@
 //! Random draws, all of them made from the seed of one job.
 //!
-//! A job has one seed and many places that draw. [`rng`] gives each place a stream of its own, so that a
+//! A job has one seed and many places that draw. `rng` gives each place a stream of its own, so that a
 //! draw added in one place does not shift the draws of another, and so that the order in which threads
 //! reach their places cannot matter.
 //!

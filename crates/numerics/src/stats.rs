@@ -170,17 +170,17 @@ impl ColumnMoments {
         self.count
     }
 
-    /// The columns' means [d]; `None` before the first row.
+    /// The columns' means (d of them); `None` before the first row.
     pub fn mean(&self) -> Option<&Array1<f64>> {
         (self.count > 0).then_some(&self.mean)
     }
 
-    /// The columns' variances [d], divided by n - 1; `None` before the second row.
+    /// The columns' variances (d of them), divided by n - 1; `None` before the second row.
     pub fn sample_variance(&self) -> Option<Array1<f64>> {
         (self.count > 1).then(|| &self.squares / (self.count - 1) as f64)
     }
 
-    /// The columns' variances [d], divided by n; `None` before the first row.
+    /// The columns' variances (d of them), divided by n; `None` before the first row.
     pub fn variance(&self) -> Option<Array1<f64>> {
         (self.count > 0).then(|| &self.squares / self.count as f64)
     }
@@ -402,7 +402,7 @@ pub struct PairedTest {
 }
 
 /// Wilcoxon's signed-rank test (1945) of paired samples. The statistic is the sum of the ranks of
-/// |first[i] - second[i]| where the difference is positive; pairs without a difference are left out, equal
+/// `|first[i] - second[i]|` where the difference is positive; pairs without a difference are left out, equal
 /// differences share their mean rank.
 ///
 /// For up to 50 differences the p-value is exact, over all 2^n signs of the ranks as they are, ties

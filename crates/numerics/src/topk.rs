@@ -2,7 +2,7 @@
 //!
 //! One pass keeps the candidates that beat the k-th best so far in a buffer of a few k; a full buffer is
 //! cut back to its k best by partial selection. Random order costs about n comparisons and k ln(n / k)
-//! insertions, the worst order O(n). From k = n / 8 on, partial selection from all values is faster.
+//! insertions, the worst order O(n). From k = n / 16 on, partial selection from all values is faster.
 //!
 //! Rules: results are sorted, best first; of equal values the lower index comes first (and 0.0 equals
 //! -0.0); NaN is worse than every number, both for the largest and for the smallest, so that it is returned
@@ -52,7 +52,7 @@ fn select<T: Real>(values: &[T], k: usize, key: impl Fn(T) -> T) -> Vec<usize> {
     if k == 0 {
         return Vec::new();
     }
-    if k >= values.len() / 8 {
+    if k >= values.len() / 16 {
         // So many that the bar would pass much of the rest.
         let mut all: Vec<(T, usize)> = (0..values.len()).map(|i| (key(values[i]), i)).collect();
         keep_first(&mut all, k);

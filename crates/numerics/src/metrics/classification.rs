@@ -1,9 +1,10 @@
-//! Quality of classifiers: of predicted classes through their [`Confusion`], of scores, of probabilities.
+//! Quality of classifiers: of predicted classes through their `Confusion`, of scores, of probabilities.
 //!
 //! Where a ratio has nothing below its line (a class that was never predicted has no precision), it counts
 //! as 0, as in scikit-learn; where a metric as a whole says nothing, it is an error.
 
 use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
 
 use super::{MetricError, check_lengths};
 use crate::stats::midranks;
@@ -204,7 +205,7 @@ pub fn roc_auc(truth: &[bool], scores: &[f64]) -> Result<f64, MetricError> {
 pub fn average_precision(truth: &[bool], scores: &[f64]) -> Result<f64, MetricError> {
     check_scores(truth, scores)?;
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_unstable_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order.par_sort_unstable_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let (mut seen, mut found, mut sum) = (0, 0, 0.0);
     for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
         let gained = tied.iter().filter(|&&row| truth[row]).count();

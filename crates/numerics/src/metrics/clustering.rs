@@ -1,6 +1,6 @@
 //! Quality of clusterings.
 //!
-//! The first half compares two labelings of the same rows through their [`Contingency`]. The label -1, which
+//! The first half compares two labelings of the same rows through their `Contingency`. The label -1, which
 //! density methods give to noise, counts there as a cluster like any other, as it does in scikit-learn: a
 //! method is not rewarded for calling hard rows noise.
 //!

@@ -2,18 +2,34 @@
 //!
 //! Here are the task's trait, its list of methods, its metrics and its output; each method has a file of its own.
 
+mod bisecting_kmeans;
+mod dbscan;
+mod g_means;
 mod gaussian_mixture;
 mod gaussian_mixture_bic;
+mod hdbscan;
 mod kmeans;
+mod mini_batch_kmeans;
 mod model;
 mod points;
+mod spectral;
+mod ward;
+mod x_means;
 
 pub use crate::gaussian::Covariance;
+pub use bisecting_kmeans::BisectingKMeans;
+pub use dbscan::Dbscan;
+pub use g_means::GMeans;
 pub use gaussian_mixture::{GaussianMixture, MixtureInit};
 pub use gaussian_mixture_bic::GaussianMixtureBic;
+pub use hdbscan::Hdbscan;
 pub use kmeans::KMeans;
+pub use mini_batch_kmeans::MiniBatchKMeans;
 pub use model::{Labeller, Model};
 pub use points::{Points, Scaling};
+pub use spectral::Spectral;
+pub use ward::Ward;
+pub use x_means::XMeans;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -77,6 +93,14 @@ impl Grouping {
 /// The methods. A new one is a file of its own, a `mod` line above, and a line here.
 const METHODS: &[Entry<dyn Clusterer>] = &[
     entry::<KMeans>(),
+    entry::<XMeans>(),
+    entry::<Ward>(),
+    entry::<Spectral>(),
+    entry::<MiniBatchKMeans>(),
+    entry::<Hdbscan>(),
+    entry::<GMeans>(),
+    entry::<Dbscan>(),
+    entry::<BisectingKMeans>(),
     entry::<GaussianMixture>(),
     entry::<GaussianMixtureBic>(),
 ];
