@@ -91,6 +91,14 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// The interval, unless it is no wider than rounding.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        let (low, high) = (self.low?, self.high?);
+        (high - low > 1e-6 * self.mean.abs()).then_some((low, high))
+    }
+}
+
 /// Values by seed.
 pub type Values = BTreeMap<u64, f64>;
 

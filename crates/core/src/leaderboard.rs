@@ -122,7 +122,7 @@ pub fn compare(
     let ended = runner::run(&jobs, settings, journal, fresh, tell)?;
     let seeds_of = *seeds as usize;
     let mut rows = Vec::new();
-    let mut notes: Vec<String> = Vec::new();
+    let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
     for (m, method) in methods.iter().enumerate() {
         let mine = &ended[m * seeds_of..(m + 1) * seeds_of];
         let n = mine.len() as f64;
@@ -132,9 +132,14 @@ pub fn compare(
                 values.entry(name.clone()).or_default().push(*value);
             }
             for note in &measurement.notes {
-                let note = format!("{}: {note}", method.facts.name);
-                if !notes.contains(&note) {
-                    notes.push(note);
+                let place = notes.iter().position(|(n, _)| n == note);
+                let place = place.unwrap_or_else(|| {
+                    notes.push((note.clone(), Vec::new()));
+                    notes.len() - 1
+                });
+                let by = &mut notes[place].1;
+                if by.last() != Some(&method.facts.name) {
+                    by.push(method.facts.name);
                 }
             }
         }
@@ -191,7 +196,17 @@ pub fn compare(
         seeds: *seeds,
         options: Vec::new(),
         curves: Vec::new(),
-        notes,
+        // What every method remarks is about the data.
+        notes: notes
+            .into_iter()
+            .map(|(note, by)| {
+                if by.len() == methods.len() {
+                    note
+                } else {
+                    format!("{}: {note}", by.join(", "))
+                }
+            })
+            .collect(),
     };
     for (row, options, curves) in rows {
         board.rows.push(row);
@@ -218,6 +233,8 @@ fn describe(job: &Job, family: &Family) -> Result<Described> {
         Input::Set { name, checksum } => (sets::open(name)?, Some(checksum.clone())),
         Input::Simulation { .. } => (job.table("data", &context)?, None),
     };
+    // A slip in a column's name is told once, not by every job.
+    job.roles.check(&table)?;
     Ok(Described {
         path: input.shown(),
         rows: table.rows(),

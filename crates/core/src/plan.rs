@@ -48,7 +48,8 @@ pub fn source(
         ));
     }
     let path = Path::new(name);
-    if path.exists() {
+    // A folder that happens to be called like a data set does not hide it.
+    if path.is_file() || path.is_dir() && sets::find(name).is_err() {
         return Ok(Source {
             input: file(path, read)?,
             roles,

@@ -143,7 +143,7 @@ pub fn run(
         .ok_or(Error::Interrupted)
 }
 
-/// Runs one piece of work in a child process; gives its outcome and what it applied.
+/// Runs one piece of work in a child process; gives its outcome and, of an application or a failure, its last word.
 ///
 /// # Errors
 /// [`Error::Interrupted`], or a child that cannot be started.
@@ -303,8 +303,12 @@ fn conclude(
             outcome.measurement = Some(measurement);
             outcome.peak_bytes = peak_bytes.unwrap_or(outcome.peak_bytes);
         }
-        (None, Some(word @ Word::Applied { .. })) => return (outcome, Some(word)),
-        (None, Some(Word::Failed { message, .. })) => outcome.failure = Some(message),
+        (None, Some(word)) => {
+            if let Word::Failed { message, .. } = &word {
+                outcome.failure = Some(message.clone());
+            }
+            return (outcome, Some(word));
+        }
         (None, _) if over => {
             outcome.failure = Some(format!(
                 "stopped: it needed more than --memory {}",

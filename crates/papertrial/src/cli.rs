@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(size("1G").unwrap(), 1 << 30);
         assert_eq!(size("512 MiB").unwrap(), 512 << 20);
         assert_eq!(size("10").unwrap(), 10);
-        for bad in ["", "x", "-1", "1y", "0"] {
+        for bad in ["", "x", "-1", "1 moon", "0"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
         for bad in ["", "G", "0", "1X"] {

@@ -28,7 +28,7 @@ pub fn expand(arguments: Vec<String>) -> Result<Vec<String>> {
     let mut typed = arguments;
     typed.drain(place..place + count);
     let mut all = vec![typed.remove(0)];
-    all.extend(words(path, &table)?);
+    all.extend(words(path, &table, &typed)?);
     // A command that was typed as well must be the same one; its name is not given twice.
     if typed
         .first()
@@ -51,7 +51,8 @@ fn find(arguments: &[String]) -> Option<(usize, usize, String)> {
     })
 }
 
-fn words(path: &Path, table: &Table) -> Result<Vec<String>> {
+/// The words of the file, without the options that were typed too; settings add up, later ones win.
+fn words(path: &Path, table: &Table, typed: &[String]) -> Result<Vec<String>> {
     let command = table
         .get("command")
         .and_then(Value::as_str)
@@ -82,6 +83,10 @@ fn words(path: &Path, table: &Table) -> Result<Vec<String>> {
             continue;
         }
         let option = format!("--{}", key.replace('_', "-"));
+        let again = |t: &String| *t == option || t.starts_with(&format!("{option}="));
+        if option != "--set" && typed.iter().any(again) {
+            continue;
+        }
         match value {
             Value::Boolean(true) => words.push(option),
             Value::Boolean(false) => {}
@@ -133,13 +138,13 @@ mod tests {
         let file = "command = \"compare\"\ntask = \"clustering\"\ndata = \"a.csv\"\nmethods = [\"k-means\", \"ppp\"]\nseeds = 5\nfresh = true\nset = { k = 3 }\n";
         assert_eq!(
             expanded(file, &[]).unwrap(),
-            "compare clustering --data a.csv --methods k-means,ppp --seeds 5 --fresh --set k=3"
+            "compare clustering --data a.csv --fresh --methods k-means,ppp --seeds 5 --set k=3"
         );
         // Typed words come last and win.
-        assert!(
-            expanded(file, &["compare", "--seeds", "9"])
-                .unwrap()
-                .ends_with("--set k=3 --seeds 9")
+        let more = expanded(file, &["compare", "--seeds", "9", "--methods=ward"]).unwrap();
+        assert_eq!(
+            more,
+            "compare clustering --data a.csv --fresh --set k=3 --seeds 9 --methods=ward"
         );
     }
 

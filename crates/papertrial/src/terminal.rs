@@ -85,11 +85,9 @@ pub fn verdict(verdict: Verdict) -> Cell {
 pub fn estimate(e: Option<&Estimate>) -> String {
     match e {
         None => "-".into(),
-        Some(e) => match (e.low, e.high) {
-            (Some(low), Some(high)) if (high - low) > 1e-6 * e.mean.abs() => {
-                format!("{} ±{}", plain(e.mean), plain((high - low) / 2.0))
-            }
-            _ => plain(e.mean),
+        Some(e) => match e.interval() {
+            Some((low, high)) => format!("{} ±{}", plain(e.mean), plain((high - low) / 2.0)),
+            None => plain(e.mean),
         },
     }
 }

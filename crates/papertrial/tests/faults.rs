@@ -54,7 +54,7 @@ fn wrong_delimiter_and_ragged_rows() {
     bench.ok(&words);
     let mut with = words.to_vec();
     with.extend(["--delimiter", ","]);
-    bench.refused(&with, &["column 'x;y'", "not numbers"]);
+    bench.refused(&with, &["column 'x;y'", "not numbers", "--delimiter"]);
     refused(
         "a.csv",
         "x,y\n1,2\n3\n5,6\n",

@@ -1389,7 +1389,11 @@ mod tests {
         for solution in [&dense, &few] {
             let vectors = solution.leading_eigenvectors(3).unwrap();
             let gram = vectors.t().dot(&vectors);
-            assert!((&gram - &Array2::<f64>::eye(3)).iter().all(|e| e.abs() < 1e-8));
+            assert!(
+                (&gram - &Array2::<f64>::eye(3))
+                    .iter()
+                    .all(|e| e.abs() < 1e-8)
+            );
             // The space is that of the indicators.
             let inside = truth.t().dot(&vectors);
             assert!(

@@ -354,6 +354,8 @@ fn text_kind(table: &Table, index: usize, name: &str, explicit: bool) -> Result<
                 format!(
                     "it has more than {MAX_CATEGORIES} different values, too many for a category"
                 )
+            } else if numeric.is_empty() {
+                "no column holds numbers; is the delimiter right? (--delimiter)".into()
             } else {
                 format!(
                     "give it a role (--label, --id, --text, --group) or choose the columns to compute with: --features {}",

@@ -241,14 +241,10 @@ fn scored(s: &Scored) -> String {
 fn interval(e: Option<&Estimate>) -> String {
     match e {
         None => "–".into(),
-        Some(Estimate {
-            mean,
-            low: Some(low),
-            high: Some(high),
-        }) if low != high => {
-            format!("{} [{}, {}]", plain(*mean), plain(*low), plain(*high))
-        }
-        Some(e) => plain(e.mean),
+        Some(e) => match e.interval() {
+            Some((low, high)) => format!("{} [{}, {}]", plain(e.mean), plain(low), plain(high)),
+            None => plain(e.mean),
+        },
     }
 }
 

@@ -229,24 +229,48 @@ pub(super) fn leaderboard(board: &Leaderboard, by: MetricInfo) -> String {
             .axis_style(AXIS)
             .label_style(("sans-serif", 13))
             .draw()?;
-        // Names of dots at the same place stand one below the other.
-        let mut placed: Vec<(i32, i32)> = Vec::new();
-        for (i, (name, x, y)) in dots.iter().enumerate() {
+        let mut taken: Vec<Place> = Vec::new();
+        for (i, (_, x, y)) in dots.iter().enumerate() {
             chart.draw_series([Circle::new((*x, *y), 5, colour(i).filled())])?;
-            let (px, mut py) = chart.backend_coord(&(*x, *y));
-            while placed
-                .iter()
-                .any(|(qx, qy)| (qx - px).abs() < 110 && (qy - py).abs() < 14)
-            {
-                py += 14;
-            }
-            placed.push((px, py));
+            let at = chart.backend_coord(&(*x, *y));
+            taken.push((at.0 - 6, at.1 - 6, 12, 12));
+        }
+        for (name, x, y) in &dots {
+            let at = chart.backend_coord(&(*x, *y));
+            let (px, py) = free_place(at, name.chars().count() as i32 * 7, &mut taken);
             root.draw(&Text::new(
                 (*name).to_owned(),
-                (px + 9, py - 7),
+                (px, py),
                 ("sans-serif", 13).into_font(),
             ))?;
         }
         Ok(())
     })
+}
+
+/// Left, top, width and height of something drawn.
+type Place = (i32, i32, i32, i32);
+
+/// Where a name of this width goes beside a dot so that it covers nothing: to the right, to the left, then higher and
+/// lower.
+fn free_place(dot: (i32, i32), width: i32, taken: &mut Vec<Place>) -> (i32, i32) {
+    const HEIGHT: i32 = 13;
+    let apart = |a: &Place, b: &Place| {
+        a.0 + a.2 <= b.0 || b.0 + b.2 <= a.0 || a.1 + a.3 <= b.1 || b.1 + b.3 <= a.1
+    };
+    let candidates = [0, -12, 12, -24, 24, -36, 36]
+        .into_iter()
+        .flat_map(|shift| {
+            let top = dot.1 - 7 + shift;
+            [
+                (dot.0 + 9, top, width, HEIGHT),
+                (dot.0 - 9 - width, top, width, HEIGHT),
+            ]
+        });
+    let best = candidates
+        .filter(|c| c.0 > 75)
+        .find(|c| taken.iter().all(|t| apart(c, t)))
+        .unwrap_or((dot.0 + 9, dot.1 - 7, width, HEIGHT));
+    taken.push(best);
+    (best.0, best.1)
 }

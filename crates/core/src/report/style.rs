@@ -22,6 +22,7 @@ code { font: .85em ui-monospace, monospace; background: var(--panel); padding: .
 table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: .75rem 0; }
 th, td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
+th, td:first-child { white-space: nowrap; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.best { background: var(--best); }
 .badge { font-size: .8rem; font-weight: 600; border: 1px solid currentColor; border-radius: 999px;

@@ -142,7 +142,7 @@ const METRICS: &[MetricInfo] = &[
     metric(
         "inertia",
         Some(false),
-        "sum of squared distances of the rows to the mean of their group",
+        "sum of squared distances of the rows to the mean of their group, noise left out",
     ),
     metric(
         "stability",
@@ -248,11 +248,10 @@ impl Task for Clustering {
             metrics.insert("error".into(), score::misclustering_error(&table));
         }
         if let Ok(x) = points.matrix(context) {
-            let inertia = score::inertia(x.view(), &found.labels);
-            metrics.insert(
-                "inertia".into(),
-                inertia.map_err(|e| Error::Failed(e.to_string()))?,
-            );
+            // Of rows that are all noise there is none.
+            if let Ok(inertia) = score::inertia(x.view(), &found.labels) {
+                metrics.insert("inertia".into(), inertia);
+            }
             // Both need at least two groups; without them they are absent.
             let sample = score::RowSample {
                 rows: SILHOUETTE_ROWS,
