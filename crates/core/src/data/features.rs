@@ -212,12 +212,13 @@ impl Features {
                     at += 1;
                 }
                 Kind::List(width) => {
+                    let lists = Lists::of(array)
+                        .ok_or_else(|| wrong(0, "does not hold a list of numbers"))?;
                     for row in 0..array.len() {
                         if array.is_null(row) {
                             return Err(wrong(row, "has no list"));
                         }
-                        let list = list_row(array, row)
-                            .ok_or_else(|| wrong(row, "does not hold a list of numbers"))?;
+                        let list = lists.row(row);
                         if list.len() != *width {
                             return Err(wrong(
                                 row,
@@ -227,9 +228,9 @@ impl Features {
                                 ),
                             ));
                         }
-                        for (i, value) in list.into_iter().enumerate() {
-                            finite(value).map_err(|p| wrong(row, p))?;
-                            to[[row, at + i]] = value;
+                        for (i, value) in list.iter().enumerate() {
+                            finite(*value).map_err(|p| wrong(row, p))?;
+                            to[[row, at + i]] = *value;
                         }
                     }
                     at += width;
@@ -276,7 +277,7 @@ fn kind(table: &Table, index: usize, name: &str, explicit: bool) -> Result<Kind>
             let width = match table.batches()?.next() {
                 Some(batch) => {
                     let batch = batch?;
-                    list_row(batch.column(index), 0).map_or(0, |l| l.len())
+                    Lists::of(batch.column(index)).map_or(0, |l| l.row(0).len())
                 }
                 None => 0,
             };
@@ -383,22 +384,48 @@ pub(super) fn cells(array: &ArrayRef) -> Vec<Option<String>> {
     }
 }
 
-/// The numbers of one cell of a list column; an empty number becomes NaN.
-fn list_row(array: &ArrayRef, row: usize) -> Option<Vec<f64>> {
-    let item = match array.data_type() {
-        DataType::FixedSizeList(_, _) => array.as_fixed_size_list().value(row),
-        DataType::List(_) => array.as_list::<i32>().value(row),
-        DataType::LargeList(_) => array.as_list::<i64>().value(row),
-        _ => return None,
-    };
-    let numbers = cast(&item, &DataType::Float64).ok()?;
-    Some(
-        numbers
-            .as_primitive::<Float64Type>()
-            .iter()
-            .map(|v| v.unwrap_or(f64::NAN))
-            .collect(),
-    )
+/// A list column as f64: all its numbers, and where each row's begin.
+struct Lists {
+    numbers: Vec<f64>,
+    starts: Vec<usize>,
+}
+
+impl Lists {
+    /// Converts the whole column at once; an empty number becomes NaN. `None` if it is no list of numbers.
+    fn of(array: &ArrayRef) -> Option<Lists> {
+        let (values, starts): (&ArrayRef, Vec<usize>) = match array.data_type() {
+            DataType::FixedSizeList(_, width) => {
+                let list = array.as_fixed_size_list();
+                let width = *width as usize;
+                let first = list.value_offset_at(0);
+                let starts = (0..=list.len()).map(|i| first + i * width).collect();
+                (list.values(), starts)
+            }
+            DataType::List(_) => {
+                let list = array.as_list::<i32>();
+                let starts = list.value_offsets().iter().map(|o| *o as usize).collect();
+                (list.values(), starts)
+            }
+            DataType::LargeList(_) => {
+                let list = array.as_list::<i64>();
+                let starts = list.value_offsets().iter().map(|o| *o as usize).collect();
+                (list.values(), starts)
+            }
+            _ => return None,
+        };
+        let numbers = cast(values, &DataType::Float64).ok()?;
+        let numbers = numbers.as_primitive::<Float64Type>();
+        let numbers = if numbers.null_count() == 0 {
+            numbers.values().to_vec()
+        } else {
+            numbers.iter().map(|v| v.unwrap_or(f64::NAN)).collect()
+        };
+        Some(Lists { numbers, starts })
+    }
+
+    fn row(&self, row: usize) -> &[f64] {
+        &self.numbers[self.starts[row]..self.starts[row + 1]]
+    }
 }
 
 #[cfg(test)]
@@ -492,6 +519,29 @@ mod tests {
         let t = open("a.jsonl", "{\"v\":[1,2]}\n{\"v\":[3]}\n").unwrap();
         let e = matrix(&t, &roles(None, &[])).unwrap_err().to_string();
         assert!(e.contains("row 2 has a list of 1"), "{e}");
+    }
+
+    #[test]
+    fn embeddings_of_parquet_are_read_batch_by_batch() {
+        use arrow::array::{FixedSizeListArray, Float32Array};
+        use arrow::datatypes::Field;
+        use std::sync::Arc;
+        // More rows than a batch, so that later batches start in the middle of the numbers.
+        let rows = 10_000;
+        let numbers = Float32Array::from_iter_values((0..rows * 3).map(|i| i as f32));
+        let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+        let lists = FixedSizeListArray::new(item, 3, Arc::new(numbers), None);
+        let batch = RecordBatch::try_from_iter([("v", Arc::new(lists) as ArrayRef)]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("v.parquet");
+        let mut out = crate::data::Output::table(&path).unwrap();
+        out.write(&[batch.slice(0, 1), batch.slice(1, rows as usize - 1)])
+            .unwrap();
+        out.finish().unwrap();
+        let t = Table::open(&path, &Default::default()).unwrap();
+        let m = matrix(&t, &Roles::default()).unwrap();
+        assert_eq!(m.dim(), (rows as usize, 3));
+        assert!(m.iter().enumerate().all(|(i, v)| *v == i as f64));
     }
 
     #[test]
