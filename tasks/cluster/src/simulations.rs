@@ -2,12 +2,12 @@
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array};
 use arrow::record_batch::RecordBatch;
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 use papertrial_core::data::Roles;
 use papertrial_core::options::{self, Settings};
 use papertrial_core::task::Simulation;
 use papertrial_core::{Error, Result};
-use papertrial_numerics::sampling;
+use papertrial_numerics::{linalg, sampling};
 use rand::RngExt;
 use rand_distr::StandardNormal;
 use schemars::JsonSchema;
@@ -15,13 +15,22 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// All simulations of the family.
-pub const SIMULATIONS: &[Simulation] = &[Simulation {
-    name: "gaussian-blobs",
-    about: "round normal groups of equal size and spread, with centres drawn at random",
-    options: options::describe::<GaussianBlobs>,
-    roles: group_is_label,
-    generate: gaussian_blobs,
-}];
+pub const SIMULATIONS: &[Simulation] = &[
+    Simulation {
+        name: "gaussian-blobs",
+        about: "round normal groups of equal size and spread, with centres drawn at random",
+        options: options::describe::<GaussianBlobs>,
+        roles: group_is_label,
+        generate: gaussian_blobs,
+    },
+    Simulation {
+        name: "thin-clusters",
+        about: "thin normal groups of equal size, each turned its own way, at one distance from each other",
+        options: options::describe::<ThinClusters>,
+        roles: group_is_label,
+        generate: thin_clusters,
+    },
+];
 
 /// Roles of a table whose column `group` is the truth.
 fn group_is_label() -> Roles {
@@ -105,6 +114,99 @@ fn gaussian_blobs(seed: u64, settings: &Settings) -> Result<RecordBatch> {
     table(&rows, groups.iter().map(|g| *g as i32).collect())
 }
 
+/// Options of `thin-clusters`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct ThinClusters {
+    /// Number of rows.
+    #[schemars(range(min = 1))]
+    n: usize,
+    /// Number of columns.
+    #[schemars(range(min = 1))]
+    d: usize,
+    /// Number of groups, at most one more than columns.
+    #[schemars(range(min = 1))]
+    k: usize,
+    /// Distance between any two centres.
+    #[schemars(range(min = 0.0))]
+    distance: f64,
+}
+
+impl Default for ThinClusters {
+    fn default() -> Self {
+        ThinClusters {
+            n: 90,
+            d: 4,
+            k: 3,
+            distance: 3.0,
+        }
+    }
+}
+
+/// Groups of n / k rows, one more in the first n mod k, in random order. The covariance of each has the eigenvalues
+/// 0.1, 1 and 6 (0.1 first, 6 last, 1 between; 1 for a single column) along axes turned at random. The centres are the
+/// corners of a regular simplex: multiples of unit vectors, and for k = d + 1 the point at the same distance from all.
+fn thin_clusters(seed: u64, settings: &Settings) -> Result<RecordBatch> {
+    let ThinClusters { n, d, k, distance } = options::build("thin-clusters", settings)?;
+    if k > n || k > d + 1 {
+        return Err(Error::option(
+            "k",
+            format!(
+                "{k} groups at one distance need {k} rows and {} columns",
+                k - 1
+            ),
+        ));
+    }
+    if n.saturating_mul(d) > CELLS || d > 2000 {
+        return Err(Error::option(
+            "d",
+            format!("{n} x {d} numbers are too many"),
+        ));
+    }
+    // Unit vectors are sqrt 2 apart; the last corner is (c, c, ..) with the same distance to each of them.
+    let last = (1.0 - (1.0 + d as f64).sqrt()) / d as f64;
+    let centre = |group: usize, column: usize| {
+        let corner = if group == d {
+            last
+        } else {
+            f64::from(u8::from(group == column))
+        };
+        corner * distance / 2f64.sqrt()
+    };
+    let deviation = |column: usize| {
+        let variance: f64 = match column {
+            _ if d == 1 => 1.0,
+            0 => 0.1,
+            c if c + 1 == d => 6.0,
+            _ => 1.0,
+        };
+        variance.sqrt()
+    };
+    let mut rng = sampling::rng(seed, "thin-clusters axes");
+    let mut axes = Vec::new();
+    for _ in 0..k {
+        // The singular vectors of a normal matrix are turned uniformly.
+        let normal = Array2::from_shape_simple_fn((d, d), || rng.sample::<f64, _>(StandardNormal));
+        let square = linalg::gram(normal.view());
+        let turned = linalg::eigh(square.view()).map_err(|e| Error::Failed(e.to_string()))?;
+        axes.push(turned.vectors);
+    }
+    let mut rng = sampling::rng(seed, "thin-clusters order");
+    let order = sampling::permutation(&mut rng, n);
+    let groups: Vec<usize> = order.iter().map(|i| i % k).collect();
+    let mut rng = sampling::rng(seed, "thin-clusters rows");
+    let mut rows = Array2::zeros((n, d));
+    for (mut row, group) in rows.outer_iter_mut().zip(&groups) {
+        let along =
+            Array1::from_shape_fn(d, |c| deviation(c) * rng.sample::<f64, _>(StandardNormal));
+        let noise = axes[*group].dot(&along);
+        for (c, value) in row.iter_mut().enumerate() {
+            *value = centre(*group, c) + noise[c];
+        }
+    }
+    table(&rows, groups.iter().map(|g| *g as i32).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +280,52 @@ mod tests {
         let one =
             gaussian_blobs(0, &settings(json!({"n": 1, "d": 1, "k": 1, "std": 0.0}))).unwrap();
         assert_eq!(one.num_rows(), 1);
+    }
+
+    #[test]
+    fn thin_clusters_are_thin_and_equally_far_apart() {
+        let given = settings(json!({"n": 60_000, "d": 2, "k": 3, "distance": 4.0}));
+        let batch = thin_clusters(1, &given).unwrap();
+        let column = |c: usize| {
+            batch
+                .column(c)
+                .as_primitive::<Float64Type>()
+                .values()
+                .to_vec()
+        };
+        let (x, y) = (column(0), column(1));
+        let groups = batch.column(2).as_primitive::<Int32Type>().values();
+        let mean = |v: &[f64], g: i32| {
+            let own: Vec<f64> = (0..v.len())
+                .filter(|i| groups[*i] == g)
+                .map(|i| v[i])
+                .collect();
+            own.iter().sum::<f64>() / own.len() as f64
+        };
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            let gap = (mean(&x, a) - mean(&x, b)).hypot(mean(&y, a) - mean(&y, b));
+            assert!((gap - 4.0).abs() < 0.1, "{gap}");
+        }
+        for g in 0..3 {
+            // Trace and determinant of a covariance with the eigenvalues 0.1 and 6.
+            let (mx, my) = (mean(&x, g), mean(&y, g));
+            let moment = |f: &dyn Fn(f64, f64) -> f64| {
+                let own = (0..x.len()).filter(|i| groups[*i] == g);
+                let all: Vec<f64> = own.map(|i| f(x[i] - mx, y[i] - my)).collect();
+                all.iter().sum::<f64>() / all.len() as f64
+            };
+            let (xx, yy, xy) = (
+                moment(&|a, _| a * a),
+                moment(&|_, b| b * b),
+                moment(&|a, b| a * b),
+            );
+            assert!((xx + yy - 6.1).abs() < 0.15, "{}", xx + yy);
+            assert!(
+                (xx * yy - xy * xy - 0.6).abs() < 0.05,
+                "{}",
+                xx * yy - xy * xy
+            );
+        }
+        assert!(thin_clusters(1, &settings(json!({"k": 6, "d": 4}))).is_err());
     }
 }

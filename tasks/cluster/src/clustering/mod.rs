@@ -8,10 +8,13 @@ mod g_means;
 mod gaussian_mixture;
 mod gaussian_mixture_bic;
 mod hdbscan;
+mod ila_sdp;
 mod kmeans;
 mod mini_batch_kmeans;
 mod model;
 mod points;
+mod ppp;
+mod sdp_kmeans;
 mod spectral;
 mod ward;
 mod x_means;
@@ -23,10 +26,13 @@ pub use g_means::GMeans;
 pub use gaussian_mixture::{GaussianMixture, MixtureInit};
 pub use gaussian_mixture_bic::GaussianMixtureBic;
 pub use hdbscan::Hdbscan;
+pub use ila_sdp::IlaSdp;
 pub use kmeans::KMeans;
 pub use mini_batch_kmeans::MiniBatchKMeans;
 pub use model::{Labeller, Model};
 pub use points::{Points, Scaling};
+pub use ppp::{Ppp, PppCovariance};
+pub use sdp_kmeans::SdpKMeans;
 pub use spectral::Spectral;
 pub use ward::Ward;
 pub use x_means::XMeans;
@@ -93,6 +99,8 @@ impl Grouping {
 /// The methods. A new one is a file of its own, a `mod` line above, and a line here.
 const METHODS: &[Entry<dyn Clusterer>] = &[
     entry::<KMeans>(),
+    entry::<SdpKMeans>(),
+    entry::<IlaSdp>(),
     entry::<XMeans>(),
     entry::<Ward>(),
     entry::<Spectral>(),
@@ -103,6 +111,7 @@ const METHODS: &[Entry<dyn Clusterer>] = &[
     entry::<BisectingKMeans>(),
     entry::<GaussianMixture>(),
     entry::<GaussianMixtureBic>(),
+    entry::<Ppp>(),
 ];
 
 const fn entry<M: Method + Clusterer>() -> Entry<dyn Clusterer> {

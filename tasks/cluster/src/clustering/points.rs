@@ -1,53 +1,87 @@
 //! The rows that a method groups: a matrix in memory, or chunks of a file that is larger than memory.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, Axis, CowArray, Ix2};
 use papertrial_core::data::{Features, Roles, Table};
 use papertrial_core::task::Context;
 use papertrial_core::{Error, Result};
 use papertrial_numerics::distance::check_points;
-use papertrial_numerics::stats::ColumnMoments;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
+use xsum::{Xsum, XsumSmall};
 
 /// Mean and standard deviation of each column, by which rows were scaled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scaling {
     /// Mean of each column.
     pub mean: Vec<f64>,
-    /// Standard deviation of each column; 1 for a constant one.
+    /// Standard deviation of each column; 0 for a constant one, which becomes 0.
     pub deviation: Vec<f64>,
 }
 
 impl Scaling {
-    fn of(moments: &ColumnMoments) -> Scaling {
-        let mean: Vec<f64> = moments.mean().map(|m| m.to_vec()).unwrap_or_default();
-        let deviation = moments
-            .variance()
-            .map(|v| {
-                v.iter()
-                    .zip(&mean)
-                    // A column that is constant up to rounding is left at zero rather than blown up.
-                    .map(|(v, m)| {
-                        if v.sqrt() <= 1e-12 * m.abs() {
-                            1.0
-                        } else {
-                            v.sqrt()
-                        }
-                    })
-                    .collect()
+    /// Of all rows; `chunks` goes through them from the first each time it is called.
+    ///
+    /// Sums are exact and so do not depend on the order of the rows: a method that does not either gives the same
+    /// result for a shuffled file to the last bit.
+    fn of<'a, I>(width: usize, chunks: impl Fn() -> Result<I>) -> Result<Scaling>
+    where
+        I: Iterator<Item = Result<CowArray<'a, f64, Ix2>>>,
+    {
+        let mean = column_means(width, chunks()?, |_, value| value)?;
+        let variance = column_means(width, chunks()?, |column, value| {
+            (value - mean[column]) * (value - mean[column])
+        })?;
+        let deviation = variance
+            .iter()
+            .zip(&mean)
+            // A column that is constant up to rounding is left at zero rather than blown up.
+            .map(|(v, m)| {
+                if v.sqrt() <= 1e-12 * m.abs() {
+                    0.0
+                } else {
+                    v.sqrt()
+                }
             })
-            .unwrap_or_default();
-        Scaling { mean, deviation }
+            .collect();
+        Ok(Scaling { mean, deviation })
     }
 
     /// Scales rows \[n, d\] in place.
     pub fn apply(&self, rows: &mut Array2<f64>) {
         for mut row in rows.axis_iter_mut(Axis(0)) {
             for ((value, mean), deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
-                *value = (*value - mean) / deviation;
+                *value = if *deviation > 0.0 {
+                    (*value - mean) / deviation
+                } else {
+                    0.0
+                };
             }
         }
     }
+}
+
+/// Mean of `of(column, value)` over all rows, for each column; sums are exact.
+fn column_means<'a>(
+    width: usize,
+    chunks: impl Iterator<Item = Result<CowArray<'a, f64, Ix2>>>,
+    of: impl Fn(usize, f64) -> f64 + Sync,
+) -> Result<Vec<f64>> {
+    let mut sums: Vec<XsumSmall> = (0..width).map(|_| XsumSmall::new()).collect();
+    let mut rows = 0usize;
+    for chunk in chunks {
+        let chunk = chunk?;
+        rows += chunk.nrows();
+        sums.par_iter_mut().enumerate().for_each(|(column, sum)| {
+            for value in chunk.column(column) {
+                sum.add(of(column, *value));
+            }
+        });
+    }
+    Ok(sums
+        .iter_mut()
+        .map(|s| s.sum() / rows.max(1) as f64)
+        .collect())
 }
 
 /// Rows of finite numbers, scaled if that was asked.
@@ -75,37 +109,27 @@ impl Points {
     ) -> Result<Points> {
         let features = Features::of(table, roles)?;
         let rows = usize::try_from(features.rows()).unwrap_or(usize::MAX);
-        let mut moments = ColumnMoments::new(features.width());
-        let mut push = |chunk: ArrayView2<f64>| {
-            moments
-                .push_chunk(chunk)
-                .map_err(|e| Error::Failed(e.to_string()))
-        };
         let mut loaded = match features.matrix(context) {
-            Ok(matrix) => {
-                push(matrix.view())?;
-                Some(matrix)
-            }
-            // Too large: one pass over the file checks every cell and yields the moments.
-            Err(Error::Memory { .. }) => {
-                for chunk in features.chunks()? {
-                    push(chunk?.view())?;
-                }
-                None
-            }
+            Ok(matrix) => Some(matrix),
+            // Too large: passes over the file check every cell and yield the moments.
+            Err(Error::Memory { .. }) => None,
             Err(e) => return Err(e),
         };
-        let scaling = Scaling::of(&moments);
-        let constant: Vec<&str> = moments
-            .variance()
-            .map(|v| {
-                v.iter()
-                    .zip(features.names())
-                    .filter(|(v, _)| **v == 0.0)
-                    .map(|(_, name)| name.as_str())
-                    .collect()
-            })
-            .unwrap_or_default();
+        let scaling = match &loaded {
+            Some(matrix) => Scaling::of(features.width(), || {
+                Ok(std::iter::once(Ok(CowArray::from(matrix.view()))))
+            })?,
+            None => Scaling::of(features.width(), || {
+                Ok(features.chunks()?.map(|c| c.map(CowArray::from)))
+            })?,
+        };
+        let constant: Vec<&str> = scaling
+            .deviation
+            .iter()
+            .zip(features.names())
+            .filter(|(deviation, _)| **deviation == 0.0)
+            .map(|(_, name)| name.as_str())
+            .collect();
         let notes = if constant.is_empty() {
             Vec::new()
         } else {
@@ -297,6 +321,21 @@ mod tests {
         let joined = ndarray::concatenate(Axis(0), &views).unwrap();
         let difference = (&joined - whole.matrix(&free).unwrap()).mapv(f64::abs);
         assert!(difference.iter().all(|d| *d < 1e-12));
+    }
+
+    #[test]
+    fn the_order_of_the_rows_changes_no_bit_of_the_scaling() {
+        let values: Vec<f64> = (0..999)
+            .map(|i| (f64::from(i) * 0.7).sin() * 1e3 + 1e5)
+            .collect();
+        let reversed: Vec<f64> = values.iter().rev().copied().collect();
+        let context = Context::with_seed(0);
+        let scaling = |v: Vec<f64>| {
+            let points =
+                Points::of(&table(&[("a", v)]), &Roles::default(), true, &context).unwrap();
+            points.scaling().cloned().unwrap()
+        };
+        assert_eq!(scaling(values), scaling(reversed));
     }
 
     #[test]

@@ -15,7 +15,8 @@ use super::{Clusterer, Grouping, Points};
 use ndarray::Array2;
 use papertrial_core::task::{Context, Facts, Method};
 use papertrial_core::{Error, Result};
-use papertrial_numerics::distance::self_squared_distances;
+use papertrial_numerics::distance::squared_distance;
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,7 @@ impl Clusterer for Ward {
 ///
 /// # Errors
 /// The distances would not fit into memory.
-pub(crate) fn agglomerate(
+pub(super) fn agglomerate(
     x: &Array2<f64>,
     k: usize,
     linkage: Linkage,
@@ -87,18 +88,30 @@ pub(crate) fn agglomerate(
     if n < 2 {
         return Ok(vec![0; n]);
     }
-    // The square matrix lives until its half was copied.
     context.require(
         &format!("the distances between {n} rows"),
-        12 * (n as u64).pow(2),
+        4 * (n as u64).pow(2),
     )?;
-    // Step 1.
-    let square = self_squared_distances(x.view()).map_err(|e| Error::BadInput(e.to_string()))?;
-    let mut half = Vec::with_capacity(n * (n - 1) / 2);
+    // Step 1, from differences, so that near rows keep their distance however far out they lie.
+    let rows = slices(x)?;
+    let mut distances = vec![0.0; n * (n - 1) / 2];
+    let mut rest = &mut distances[..];
+    let mut to_later = Vec::with_capacity(n);
     for i in 0..n {
-        half.extend((i + 1..n).map(|j| square[[i, j]].sqrt()));
+        let (part, more) = rest.split_at_mut(n - 1 - i);
+        to_later.push(part);
+        rest = more;
     }
-    drop(square);
+    to_later.into_par_iter().enumerate().for_each(|(i, out)| {
+        for (out, other) in out.iter_mut().zip(&rows[i + 1..]) {
+            *out = squared_distance(rows[i], other).sqrt();
+        }
+    });
+    // Sums of squares of huge distances would overflow, and the merges do not depend on the unit.
+    let largest = distances.iter().copied().fold(0.0, f64::max);
+    if largest > 1e140 {
+        distances.iter_mut().for_each(|d| *d /= largest);
+    }
     // Step 2.
     let method = match linkage {
         Linkage::Ward => kodama::Method::Ward,
@@ -106,7 +119,7 @@ pub(crate) fn agglomerate(
         Linkage::Average => kodama::Method::Average,
         Linkage::Single => kodama::Method::Single,
     };
-    let merges = kodama::linkage(&mut half, n, method);
+    let merges = kodama::linkage(&mut distances, n, method);
     // Step 3: the merge with number i makes cluster n + i of two earlier ones.
     let mut parent: Vec<usize> = (0..2 * n - 1).collect();
     for (i, step) in merges.steps().iter().take(n - k).enumerate() {
@@ -120,8 +133,19 @@ pub(crate) fn agglomerate(
     Ok(number_by_first_row((0..n).map(|row| Some(parent[row]))))
 }
 
+/// The rows of a row-major matrix.
+///
+/// # Errors
+/// The matrix is not row-major.
+pub(super) fn slices(x: &Array2<f64>) -> Result<Vec<&[f64]>> {
+    x.outer_iter()
+        .map(|row| row.to_slice())
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Failed("the rows are not stored one after the other".into()))
+}
+
 /// Numbers groups by the first row of each; rows of no group are noise.
-pub(crate) fn number_by_first_row(groups: impl Iterator<Item = Option<usize>>) -> Vec<i32> {
+pub(super) fn number_by_first_row(groups: impl Iterator<Item = Option<usize>>) -> Vec<i32> {
     let mut numbers = std::collections::HashMap::new();
     groups
         .map(|group| match group {
@@ -137,7 +161,7 @@ pub(crate) fn number_by_first_row(groups: impl Iterator<Item = Option<usize>>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
+    use ndarray::{Axis, array};
     use papertrial_numerics::metrics::clustering::inertia;
     use proptest::prelude::*;
 
@@ -150,22 +174,23 @@ mod tests {
 
     #[test]
     fn a_chain_is_cut_as_by_hand() {
-        // Gaps 1, 1.5, 3: single linkage cuts at the 3; Ward merges {0, 1} and then {2.5, 5.5} would cost 4.5,
-        // {0, 1} with 2.5 costs 2/3 * 1 * 2 * 2 = 2.67, so it cuts there too.
-        let x = array![[0.0], [1.0], [2.5], [5.5]];
-        assert_eq!(fit(x.clone(), 2, Linkage::Single).unwrap(), [0, 0, 0, 1]);
-        assert_eq!(fit(x.clone(), 2, Linkage::Ward).unwrap(), [0, 0, 0, 1]);
-        assert_eq!(fit(x.clone(), 3, Linkage::Complete).unwrap(), [0, 0, 1, 2]);
+        // Ward: {0, 1} first, at 1/2. Then {0, 1} with 4 would cost 2/3 * 3.5^2 = 8.17, 4 with 6.1 costs 2.1^2 / 2 = 2.2,
+        // so the pairs stay; single linkage joins 6.1 last of all pairs' gaps 1, 2.1 and 3: the same two pairs.
+        let x = array![[0.0], [1.0], [4.0], [6.1]];
+        assert_eq!(fit(x.clone(), 3, Linkage::Ward).unwrap(), [0, 0, 1, 2]);
+        assert_eq!(fit(x.clone(), 2, Linkage::Ward).unwrap(), [0, 0, 1, 1]);
+        assert_eq!(fit(x.clone(), 2, Linkage::Single).unwrap(), [0, 0, 1, 1]);
         assert_eq!(fit(x.clone(), 4, Linkage::Average).unwrap(), [0, 1, 2, 3]);
-        assert_eq!(fit(x, 1, Linkage::Ward).unwrap(), [0, 0, 0, 0]);
+        assert_eq!(fit(x, 1, Linkage::Complete).unwrap(), [0, 0, 0, 0]);
     }
 
     #[test]
     fn single_and_complete_linkage_differ_on_a_long_chain() {
-        // Steps of 1, 1, 1, 1.2: single linkage keeps the chain, complete linkage halves it.
-        let x = array![[0.0], [1.0], [2.0], [3.0], [4.2]];
+        // Steps of 1, 1.1, 1.2 and 1.3: single linkage keeps the chain; complete linkage pairs {0, 1} and {2.1, 3.3},
+        // then 4.6 is 2.5 from the second pair, and the pairs are 3.3 apart.
+        let x = array![[0.0], [1.0], [2.1], [3.3], [4.6]];
         assert_eq!(fit(x.clone(), 2, Linkage::Single).unwrap(), [0, 0, 0, 0, 1]);
-        assert_ne!(fit(x, 2, Linkage::Complete).unwrap(), [0, 0, 0, 0, 1]);
+        assert_eq!(fit(x, 2, Linkage::Complete).unwrap(), [0, 0, 1, 1, 1]);
     }
 
     #[test]
@@ -174,6 +199,14 @@ mod tests {
         let same = fit(Array2::ones((4, 2)), 2, Linkage::Ward).unwrap();
         assert_eq!(same.iter().max(), Some(&1));
         assert!(fit(array![[1.0]], 2, Linkage::Ward).is_err());
+        // Far from the origin, and so large that squares times sizes overflow.
+        let far = array![[1e9], [1e9 + 1e-6], [1e9 + 1.0], [1e9 + 1.0 + 1e-6]];
+        assert_eq!(fit(far, 2, Linkage::Ward).unwrap(), [0, 0, 1, 1]);
+        let huge = Array2::from_shape_fn((12, 1), |(i, _)| 3e153 * (i as f64 / 5.5 - 1.0));
+        assert_eq!(
+            fit(huge, 2, Linkage::Ward).unwrap(),
+            [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+        );
         let points = Points::from_matrix(Array2::zeros((100, 1))).unwrap();
         let tight = Context {
             memory: Some(1000),
@@ -186,14 +219,51 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn the_last_merge_is_the_cheapest_of_all_pairs(values in prop::collection::vec(-5.0..5.0f64, 16)) {
-            let x = Array2::from_shape_vec((8, 2), values).unwrap();
-            let three = fit(x.clone(), 3, Linkage::Ward).unwrap();
-            let two = fit(x.clone(), 2, Linkage::Ward).unwrap();
-            let cost = inertia(x.view(), &two).unwrap();
-            for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-                let merged: Vec<i32> = three.iter().map(|l| if *l == b { a } else { *l }).collect();
-                prop_assert!(cost <= inertia(x.view(), &merged).unwrap() + 1e-9);
+        fn every_cut_is_that_of_plain_merging(values in prop::collection::vec(-5.0..5.0f64, 24), linkage in 0..4usize) {
+            let linkage = [Linkage::Ward, Linkage::Complete, Linkage::Average, Linkage::Single][linkage];
+            let x = Array2::from_shape_vec((12, 2), values).unwrap();
+            let labels_of = |groups: &[Vec<usize>]| -> Vec<i32> {
+                number_by_first_row((0..12).map(|row| groups.iter().position(|g| g.contains(&row))))
+            };
+            let mut groups: Vec<Vec<usize>> = (0..12).map(|i| vec![i]).collect();
+            for k in (1..=12).rev() {
+                prop_assert_eq!(fit(x.clone(), k, linkage).unwrap(), labels_of(&groups));
+                // The nearest pair, by the definition of the linkage on the rows themselves.
+                let mut best = (f64::INFINITY, 0, 0);
+                for b in 0..groups.len() {
+                    for a in 0..b {
+                        let distance = apart(&x, &groups[a], &groups[b], linkage);
+                        if distance < best.0 {
+                            best = (distance, a, b);
+                        }
+                    }
+                }
+                if k > 1 {
+                    let moved = groups.remove(best.2);
+                    groups[best.1].extend(moved);
+                }
+            }
+        }
+    }
+
+    fn apart(x: &Array2<f64>, a: &[usize], b: &[usize], linkage: Linkage) -> f64 {
+        let pairs: Vec<f64> = a
+            .iter()
+            .flat_map(|i| {
+                b.iter()
+                    .map(move |j| (&x.row(*i) - &x.row(*j)).mapv(|v| v * v).sum().sqrt())
+            })
+            .collect();
+        match linkage {
+            Linkage::Complete => pairs.iter().copied().fold(0.0, f64::max),
+            Linkage::Single => pairs.iter().copied().fold(f64::INFINITY, f64::min),
+            Linkage::Average => pairs.iter().sum::<f64>() / pairs.len() as f64,
+            Linkage::Ward => {
+                let both: Vec<usize> = a.iter().chain(b).copied().collect();
+                let spread = |rows: &[usize]| {
+                    inertia(x.select(Axis(0), rows).view(), &vec![0; rows.len()]).unwrap()
+                };
+                spread(&both) - spread(a) - spread(b)
             }
         }
     }

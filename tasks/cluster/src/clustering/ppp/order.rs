@@ -19,7 +19,7 @@ pub(super) struct Ordered {
 ///
 /// Time O(n d + n log n) where the first columns tell rows apart.
 pub(super) fn by_content(x: ArrayView2<f64>) -> Ordered {
-    let (n, d) = x.dim();
+    let n = x.nrows();
     let x = x.as_standard_layout();
     let row = |i: u32| x.row(i as usize);
     // The first entry travels with the row's number, so that most comparisons read no row.

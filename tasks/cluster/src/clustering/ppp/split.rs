@@ -40,6 +40,8 @@ pub(super) struct Rules {
     pub covariance: Covariance,
     /// Seeded runs of 2-means beside the deterministic one.
     pub consensus: usize,
+    /// Principal directions along which a split is tried.
+    pub directions: usize,
     /// Whether a valley between the two sides is asked for.
     pub bimodality: bool,
     /// Seed of the runs for the consensus.
@@ -64,7 +66,7 @@ pub(super) struct Measures {
     /// Density in the valley between the sides over that of the lower hump; 1 where there is no valley.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valley: Option<f64>,
-    /// Share of the runs of 2-means that found this split.
+    /// Share of the runs for the consensus that found this split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stability: Option<f64>,
 }
@@ -86,67 +88,137 @@ pub(super) struct Split {
 
 /// Splits rows x \[m, d\] in two and tries the split on the same rows in the mixture's space, z \[m, q\].
 ///
-/// `place` names the node among all, for the draws of the consensus. `None` if all rows are equal.
+/// `place` names the node among all, for the draws of the consensus. If no direction gives a split that is accepted,
+/// the first is returned with its refusals; `None` if all rows are equal.
 pub(super) fn split(
     x: ArrayView2<f64>,
     z: ArrayView2<f64>,
     place: &str,
     rules: &Rules,
 ) -> Result<Option<Split>> {
-    // Step 1: the start.
-    let (direction, projection) = principal_projection(x)?;
-    let Some(start) = halves(x, &projection) else {
-        return Ok(None);
-    };
-    let first = lloyd(kmeans_from(x, None, start.view(), LLOYD_ROUNDS, 0.0))?;
-
-    // Step 2: Lloyd, and the consensus if it is asked for.
-    let (found, stability) = consensus(x, first, place, rules)?;
-    let KMeans {
-        mut centres,
-        labels: mut sides,
-        ..
-    } = found;
-    if centres.row(0).dot(&direction) > centres.row(1).dot(&direction) {
-        sides.iter_mut().for_each(|side| *side = 1 - *side);
-        let swapped = gather(centres.view(), &[1, 0]);
-        centres = swapped;
-    }
-    let second = sides.iter().filter(|side| **side == 1).count();
-    let counts = [sides.len() - second, second];
-    if counts.contains(&0) {
-        return Ok(None);
-    }
-
-    // Step 3: the mixture, beside the single Gaussian.
-    let m = x.nrows();
     let variance = mean_variance(z);
     if variance == 0.0 {
         return Ok(None);
     }
-    let sample = stride(&projection);
+    let mut directions: Vec<Array1<f64>> = Vec::new();
+    let mut votes: Vec<(KMeans<f64>, usize)> = Vec::new();
+    let mut tried: Vec<Vec<u32>> = Vec::new();
+    let mut refused: Option<Split> = None;
+    while directions.len() < rules.directions {
+        // Step 1: the start.
+        let Some((direction, projection)) = principal_projection(x, &directions)? else {
+            break;
+        };
+        let first = directions.is_empty();
+        directions.push(direction);
+        let Some(start) = halves(x, &projection) else {
+            continue;
+        };
+        // Step 2: Lloyd, and the consensus if it is asked for.
+        let own = lloyd(kmeans_from(x, None, start.view(), LLOYD_ROUNDS, 0.0))?;
+        let mut proposals = vec![own];
+        if first && rules.consensus > 0 {
+            votes = consensus(x, &proposals[0], place, rules)?;
+            proposals.insert(0, votes[0].0.clone());
+            // A single try is that of the consensus.
+            proposals.truncate(rules.directions);
+        }
+        for found in proposals {
+            let stability = (rules.consensus > 0).then(|| {
+                let count = votes
+                    .iter()
+                    .find(|(run, _)| same(&run.labels, &found.labels));
+                count.map_or(0, |(_, count)| *count) as f64 / (rules.consensus + 1) as f64
+            });
+            let partition = Partition::of(found, &directions[0], stability);
+            if partition.counts().contains(&0) || tried.iter().any(|t| same(t, &partition.sides)) {
+                continue;
+            }
+            tried.push(partition.sides.clone());
+            let trial = validate(x, z, partition, stride(&projection), variance, rules)?;
+            if trial.refusals.is_empty() {
+                return Ok(Some(trial));
+            }
+            refused = refused.or(Some(trial));
+        }
+    }
+    Ok(refused)
+}
+
+/// What 2-means proposes.
+struct Partition {
+    /// Side of each row, 0 or 1.
+    sides: Vec<u32>,
+    /// \[2, d\].
+    centres: Array2<f64>,
+    stability: Option<f64>,
+}
+
+impl Partition {
+    /// Side 0 is the one whose centre is lower along `direction`.
+    fn of(found: KMeans<f64>, direction: &Array1<f64>, stability: Option<f64>) -> Partition {
+        let KMeans {
+            mut centres,
+            labels: mut sides,
+            ..
+        } = found;
+        if centres.row(0).dot(direction) > centres.row(1).dot(direction) {
+            sides.iter_mut().for_each(|side| *side = 1 - *side);
+            centres = gather(centres.view(), &[1, 0]);
+        }
+        Partition {
+            sides,
+            centres,
+            stability,
+        }
+    }
+
+    /// Rows of the two sides.
+    fn counts(&self) -> [usize; 2] {
+        let second = self.sides.iter().filter(|side| **side == 1).count();
+        [self.sides.len() - second, second]
+    }
+}
+
+/// Steps 3 and 4: the mixture beside the single Gaussian, fitted to the sampled rows.
+fn validate(
+    x: ArrayView2<f64>,
+    z: ArrayView2<f64>,
+    partition: Partition,
+    sample: Vec<u32>,
+    variance: f64,
+    rules: &Rules,
+) -> Result<Split> {
+    let m = x.nrows();
+    let counts = partition.counts();
+    let sides = partition.sides;
     let two = mixture_of(z, &sample, &sides, 2, rules.covariance, variance)?;
     let one = mixture_of(z, &sample, &vec![0; m], 1, rules.covariance, variance)?;
-    let (posterior, two_log) = if sample.len() == m {
-        (two.responsibilities.clone(), two.log_likelihood)
+    let (posterior, two_log, one_log) = if sample.len() == m {
+        (
+            two.responsibilities.clone(),
+            two.log_likelihood,
+            one.log_likelihood,
+        )
     } else {
-        gaussian::responsibilities(z, &two)?
-    };
-    let one_log = if sample.len() == m {
-        one.log_likelihood
-    } else {
-        gaussian::responsibilities(z, &one)?.1
+        let (posterior, two_log) = gaussian::responsibilities(z, &two)?;
+        (posterior, two_log, gaussian::responsibilities(z, &one)?.1)
     };
     let bic = |k, log| {
-        gaussian::bic(log, gaussian::free_parameters(k, z.ncols(), rules.covariance), m)
+        let parameters = gaussian::free_parameters(k, z.ncols(), rules.covariance);
+        gaussian::bic(log, parameters, m)
     };
-    let own: Vec<f64> = sides.iter().enumerate().map(|(i, s)| posterior[[i, *s as usize]]).collect();
+    let own: Vec<f64> = sides
+        .iter()
+        .enumerate()
+        .map(|(i, s)| posterior[[i, *s as usize]])
+        .collect();
     let agreeing = posterior.outer_iter().zip(&sides);
     let agreeing = agreeing.filter(|(r, side)| gaussian::argmax(r.view()) == **side as usize);
     let agreement = agreeing.count() as f64 / m as f64;
     let overlap = posterior.outer_iter().map(|r| r[0].min(r[1])).sum::<f64>() / m as f64;
     let valley = if rules.bimodality {
-        Some(valley(x, &centres, &sample, &sides)?)
+        Some(valley(x, &partition.centres, &sample, &sides)?)
     } else {
         None
     };
@@ -158,9 +230,9 @@ pub(super) fn split(
         separation: separation(&Within::of(z, &sides)?)?,
         overlap,
         valley,
-        stability,
+        stability: partition.stability,
     };
-    Ok(Some(Split {
+    Ok(Split {
         refusals: refusals(&measures, rules),
         sides,
         own,
@@ -170,7 +242,7 @@ pub(super) fn split(
         },
         sample,
         measures,
-    }))
+    })
 }
 
 /// Step 4: the conditions that a split does not meet.
@@ -178,7 +250,10 @@ fn refusals(found: &Measures, rules: &Rules) -> Vec<String> {
     let mut refusals = Vec::new();
     let smaller = found.sides[0].min(found.sides[1]);
     if smaller < rules.least {
-        refusals.push(format!("a side would have {smaller} rows, fewer than {}", rules.least));
+        refusals.push(format!(
+            "a side would have {smaller} rows, fewer than {}",
+            rules.least
+        ));
     }
     if found.agreement < rules.theta {
         refusals.push(format!(
@@ -208,39 +283,58 @@ fn refusals(found: &Measures, rules: &Rules) -> Vec<String> {
     refusals
 }
 
-/// The first principal direction u \[d\] of rows \[m, d\], its entry of largest magnitude positive, and the rows'
-/// projections on it from their mean, \[m\].
-fn principal_projection(x: ArrayView2<f64>) -> Result<(Array1<f64>, Vec<f64>)> {
+/// The principal direction u \[d\] of rows \[m, d\] that follows those found before, its entry of largest magnitude
+/// positive, and the rows' projections on it from their mean, \[m\]; `None` if nothing varies there.
+fn principal_projection(
+    x: ArrayView2<f64>,
+    found: &[Array1<f64>],
+) -> Result<Option<(Array1<f64>, Vec<f64>)>> {
     let (m, d) = x.dim();
     let mean = Array1::from(column_means(x));
     let centred = &x - &mean;
     let squares = column_squares(centred.view());
+    // The column of largest variance, of what the directions before leave of it.
+    let left = |c: usize| squares[c] * (1.0 - found.iter().map(|u| u[c] * u[c]).sum::<f64>());
     let mut start = 0;
-    for (c, sum) in squares.iter().enumerate() {
-        if *sum > squares[start] {
+    for c in 1..d {
+        if left(c) > left(start) {
             start = c;
         }
     }
-    if !squares[start].is_finite() {
+    if !squares.iter().sum::<f64>().is_finite() {
         return Err(Error::BadInput(
             "the columns' variances are too large to compute with: standardise them".into(),
         ));
     }
+    if left(start) <= 1e-12 * squares[start] {
+        return Ok(None);
+    }
     // The product with the covariance, from its matrix or, where that is larger than the rows, from the rows.
     let matrix = (d <= m).then(|| linalg::gram(centred.view()));
+    let apart = |mut v: Array1<f64>| {
+        for u in found {
+            let along = u.dot(&v);
+            v.scaled_add(-along, u);
+        }
+        let length = v.dot(&v).sqrt();
+        (v / length, length)
+    };
     let mut u = Array1::zeros(d);
     u[start] = 1.0;
+    u = apart(u).0;
     for _ in 0..POWER_ROUNDS {
-        let mut next: Array1<f64> = match &matrix {
+        let (next, length) = apart(match &matrix {
             Some(matrix) => matrix.dot(&u),
             None => centred.t().dot(&centred.dot(&u)),
-        };
-        let length = next.dot(&next).sqrt();
+        });
         if length == 0.0 || !length.is_finite() {
             break;
         }
-        next /= length;
-        let moved = next.iter().zip(&u).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let moved = next
+            .iter()
+            .zip(&u)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
         u = next;
         if moved <= 1e-12 {
             break;
@@ -256,7 +350,7 @@ fn principal_projection(x: ArrayView2<f64>) -> Result<(Array1<f64>, Vec<f64>)> {
         u.mapv_inplace(|v| -v);
     }
     let projection = linalg::matmul(centred.view(), u.view().insert_axis(Axis(1)));
-    Ok((u, projection.into_raw_vec_and_offset().0))
+    Ok(Some((u, projection.into_raw_vec_and_offset().0)))
 }
 
 /// Means \[2, d\] of the rows at or below their mean projection and of those above; `None` if one has no rows.
@@ -285,19 +379,16 @@ pub(super) fn lloyd<E: std::fmt::Display>(
     run.map_err(|e| Error::Failed(e.to_string()))
 }
 
-/// The partition that most runs of 2-means find, names aside, and the share of runs that do; of equally frequent
-/// ones that of lower inertia, then the earlier. Without runs the first one.
+/// The partitions that `first` and the seeded runs of 2-means find, names aside, and how many of them find each; the
+/// most frequent first, of equally frequent ones that of lower inertia, then the earlier.
 fn consensus(
     x: ArrayView2<f64>,
-    first: KMeans<f64>,
+    first: &KMeans<f64>,
     place: &str,
     rules: &Rules,
-) -> Result<(KMeans<f64>, Option<f64>)> {
-    if rules.consensus == 0 {
-        return Ok((first, None));
-    }
+) -> Result<Vec<(KMeans<f64>, usize)>> {
     let mut draws = sampling::rng(rules.seed, &format!("ppp consensus {place}"));
-    let mut found: Vec<(KMeans<f64>, usize)> = vec![(first, 1)];
+    let mut votes = vec![(first.clone(), 1)];
     for _ in 0..rules.consensus {
         let options = KMeansOptions {
             start: Start::PlusPlus,
@@ -307,20 +398,16 @@ fn consensus(
             ..KMeansOptions::new(2)
         };
         let run = lloyd(kmeans(x, None, &options))?;
-        match found.iter_mut().find(|(other, _)| same(&other.labels, &run.labels)) {
+        match votes
+            .iter_mut()
+            .find(|(other, _)| same(&other.labels, &run.labels))
+        {
             Some((_, count)) => *count += 1,
-            None => found.push((run, 1)),
+            None => votes.push((run, 1)),
         }
     }
-    let mut best = 0;
-    for (i, (run, count)) in found.iter().enumerate() {
-        let (leader, most) = &found[best];
-        if count > most || (count == most && run.inertia < leader.inertia) {
-            best = i;
-        }
-    }
-    let (run, count) = found.swap_remove(best);
-    Ok((run, Some(count as f64 / (rules.consensus + 1) as f64)))
+    votes.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.inertia.total_cmp(&b.0.inertia)));
+    Ok(votes)
 }
 
 /// Whether two partitions in two are equal up to the names of the sides.
@@ -338,7 +425,9 @@ pub(super) fn stride(projection: &[f64]) -> Vec<u32> {
     let mut along: Vec<(f64, u32)> = projection.iter().copied().zip(0..m as u32).collect();
     along.par_sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     // The middle of each of SAMPLE equal stretches.
-    let mut rows: Vec<u32> = (0..SAMPLE).map(|i| along[(2 * i + 1) * m / (2 * SAMPLE)].1).collect();
+    let mut rows: Vec<u32> = (0..SAMPLE)
+        .map(|i| along[(2 * i + 1) * m / (2 * SAMPLE)].1)
+        .collect();
     rows.sort_unstable();
     rows
 }
@@ -356,7 +445,12 @@ pub(super) fn mixture_of(
         fit(z, &gaussian::hard(groups, k)?, covariance, variance)
     } else {
         let groups: Vec<u32> = sample.iter().map(|row| groups[*row as usize]).collect();
-        fit(gather(z, sample).view(), &gaussian::hard(&groups, k)?, covariance, variance)
+        fit(
+            gather(z, sample).view(),
+            &gaussian::hard(&groups, k)?,
+            covariance,
+            variance,
+        )
     }
 }
 
@@ -402,7 +496,11 @@ pub(super) fn mean_variance(z: ArrayView2<f64>) -> f64 {
         }
     }
     let variance = sums.iter().sum::<f64>() / z.len().max(1) as f64;
-    if variance.sqrt() <= 1e-13 * sizes { 0.0 } else { variance }
+    if variance.sqrt() <= 1e-13 * sizes {
+        0.0
+    } else {
+        variance
+    }
 }
 
 /// The difference of the means of two sides, \[q\], and the covariance within them, \[q, q\], with the ridge.
@@ -442,17 +540,14 @@ impl Within {
 pub(super) fn separation(within: &Within) -> Result<f64> {
     let factor = linalg::cholesky(within.covariance.view())
         .map_err(|e| Error::Failed(format!("the covariance within the sides: {e}")))?;
-    Ok(within.difference.dot(&factor.solve_vector(within.difference.view())))
+    Ok(within
+        .difference
+        .dot(&factor.solve_vector(within.difference.view())))
 }
 
 /// Condition d: two Gaussians fitted to the projections on the line between the centres; their density at the
 /// bottom of the valley over that of the lower hump, 1 without a valley.
-fn valley(
-    x: ArrayView2<f64>,
-    centres: &Array2<f64>,
-    sample: &[u32],
-    sides: &[u32],
-) -> Result<f64> {
+fn valley(x: ArrayView2<f64>, centres: &Array2<f64>, sample: &[u32], sides: &[u32]) -> Result<f64> {
     let line = &centres.row(1) - &centres.row(0);
     let along = linalg::matmul(x, line.view().insert_axis(Axis(1)));
     let variance = mean_variance(along.view());
@@ -499,6 +594,7 @@ mod tests {
             least: 2,
             covariance: Covariance::Full,
             consensus: 0,
+            directions: 1,
             bimodality: false,
             seed: 0,
         }
@@ -508,13 +604,13 @@ mod tests {
     fn the_first_direction_by_hand() {
         // Variances along (1, 1) and (1, -1) are 2 and 0.5 of the rows +-(1, 1), +-(0.5, -0.5).
         let x = array![[1.0, 1.0], [-1.0, -1.0], [0.5, -0.5], [-0.5, 0.5]] + 3.0;
-        let (u, projection) = principal_projection(x.view()).unwrap();
+        let (u, projection) = principal_projection(x.view(), &[]).unwrap().unwrap();
         let half = 0.5_f64.sqrt();
         assert!(u.iter().all(|v| (v - half).abs() < 1e-9), "{u}");
         assert!((projection[0] - 2.0 * half).abs() < 1e-9);
         // Wider than long, so from the rows themselves.
         let wide = array![[3.0, 0.0, -4.0, 0.0], [-3.0, 0.0, 4.0, 0.0]];
-        let (u, _) = principal_projection(wide.view()).unwrap();
+        let (u, _) = principal_projection(wide.view(), &[]).unwrap().unwrap();
         let expected = array![-0.6, 0.0, 0.8, 0.0];
         assert!((&u - &expected).iter().all(|v| v.abs() < 1e-12), "{u}");
     }
@@ -544,7 +640,13 @@ mod tests {
             x[[i, 0]] = if i % 2 == 0 { 0.0 } else { 8.0 } + (i / 4) as f64 * 0.01;
             x[[i, 1]] = if i / 2 % 2 == 0 { 0.0 } else { 2.0 };
         }
-        let poor = kmeans_from(x.view(), None, array![[4.0, 0.0], [4.0, 2.0]].view(), 100, 0.0);
+        let poor = kmeans_from(
+            x.view(),
+            None,
+            array![[4.0, 0.0], [4.0, 2.0]].view(),
+            100,
+            0.0,
+        );
         let poor = poor.unwrap();
         let by_y: Vec<u32> = (0..40).map(|i| i / 2 % 2).collect();
         assert!(same(&poor.labels, &by_y));
@@ -553,11 +655,15 @@ mod tests {
             consensus: 20,
             ..rules()
         };
-        let (found, share) = consensus(x.view(), poor.clone(), "", &voting).unwrap();
-        assert!(same(&found.labels, &by_x));
-        assert!(share.unwrap() > 0.5 && share.unwrap() < 1.0);
-        let (kept, share) = consensus(x.view(), poor, "", &rules()).unwrap();
-        assert!(same(&kept.labels, &by_y) && share.is_none());
+        let votes = consensus(x.view(), &poor, "", &voting).unwrap();
+        assert!(same(&votes[0].0.labels, &by_x));
+        assert!(votes[0].1 > 10 && same(&votes[1].0.labels, &by_y));
+        assert_eq!(votes.iter().map(|(_, count)| count).sum::<usize>(), 21);
+        let found = split(x.view(), x.view(), "", &voting).unwrap().unwrap();
+        // Here the first run is one of those that go the long way.
+        let share = (votes[0].1 + 1) as f64 / 21.0;
+        assert_eq!(found.measures.stability, Some(share));
+        assert!(same(&found.sides, &by_x));
     }
 
     #[test]
@@ -569,15 +675,24 @@ mod tests {
         let mut seen: Vec<f64> = rows.iter().map(|r| projection[*r as usize]).collect();
         seen.sort_by(f64::total_cmp);
         assert_eq!((seen[0], seen[SAMPLE - 1]), (1.0, 49_998.0));
-        assert!(seen.windows(2).all(|w| (2.0..=3.0).contains(&(w[1] - w[0]))));
+        assert!(
+            seen.windows(2)
+                .all(|w| (2.0..=3.0).contains(&(w[1] - w[0])))
+        );
         assert_eq!(stride(&[3.0, 1.0]), [0, 1]);
     }
 
     #[test]
     fn one_skewed_cloud_has_no_valley_and_two_clouds_have() {
         // Quantiles of the exponential distribution, and of it twice with a gap.
-        let skewed: Vec<f64> = (0..400).map(|i| -(1.0 - (f64::from(i) + 0.5) / 400.0).ln()).collect();
-        let apart: Vec<f64> = skewed.iter().map(|v| v.min(3.0)).chain(skewed.iter().map(|v| v + 9.0)).collect();
+        let skewed: Vec<f64> = (0..400)
+            .map(|i| -(1.0 - (f64::from(i) + 0.5) / 400.0).ln())
+            .collect();
+        let apart: Vec<f64> = skewed
+            .iter()
+            .map(|v| v.min(3.0))
+            .chain(skewed.iter().map(|v| v + 9.0))
+            .collect();
         let trial = |values: &[f64]| {
             let x = Array2::from_shape_vec((values.len(), 1), values.to_vec()).unwrap();
             let asked = Rules {
@@ -587,7 +702,11 @@ mod tests {
             split(x.view(), x.view(), "", &asked).unwrap().unwrap()
         };
         let one = trial(&skewed);
-        assert_eq!(one.measures.valley, Some(1.0));
+        assert!(
+            one.measures.valley.unwrap() > 0.98,
+            "{:?}",
+            one.measures.valley
+        );
         assert!(one.refusals.iter().any(|r| r.contains("valley")));
         let two = trial(&apart);
         assert!(two.measures.valley.unwrap() < 0.2);

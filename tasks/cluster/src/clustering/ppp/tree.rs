@@ -107,7 +107,11 @@ impl Ground<'_> {
         let depth = place.len() - 1;
         let whole = rows.len() == self.x.nrows();
         let pick = |all: ArrayView2<'_, f64>| -> Array2<f64> { gather(all, &rows) };
-        let x: CowArray<f64, Ix2> = if whole { self.x.into() } else { pick(self.x).into() };
+        let x: CowArray<f64, Ix2> = if whole {
+            self.x.into()
+        } else {
+            pick(self.x).into()
+        };
         let mut grown = Grown {
             node: Node {
                 parent: None,
@@ -127,8 +131,10 @@ impl Ground<'_> {
         };
         let trial = if rows.len() < 2 * self.rules.least {
             let least = self.rules.least;
-            grown.node.reason =
-                Some(format!("{} rows are too few for two sides of {least}", rows.len()));
+            grown.node.reason = Some(format!(
+                "{} rows are too few for two sides of {least}",
+                rows.len()
+            ));
             None
         } else if depth >= self.max_depth {
             grown.node.reason = Some(format!("the depth limit of {} is reached", self.max_depth));
@@ -162,9 +168,19 @@ impl Ground<'_> {
         }
         grown.node.mixture = Some(trial.mixture);
         let part = |side: u32| {
-            let mine = || trial.sides.iter().enumerate().filter(|(_, s)| **s == side).map(|(i, _)| i);
+            let mine = || {
+                trial
+                    .sides
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, s)| **s == side)
+                    .map(|(i, _)| i)
+            };
             let along = |i| path[i] * trial.own[i];
-            (mine().map(|i| rows[i]).collect::<Vec<u32>>(), mine().map(along).collect::<Vec<f64>>())
+            (
+                mine().map(|i| rows[i]).collect::<Vec<u32>>(),
+                mine().map(along).collect::<Vec<f64>>(),
+            )
         };
         let (first, second) = (part(0), part(1));
         drop((rows, path, trial.sides, trial.own));
@@ -178,7 +194,8 @@ impl Ground<'_> {
 
     fn leaf(&self, mut grown: Grown, rows: Vec<u32>, path: Vec<f64>) -> Grown {
         let before = self.settled.fetch_add(rows.len(), Ordering::Relaxed);
-        self.context.step("splitting", before + rows.len(), self.x.nrows());
+        self.context
+            .step("splitting", before + rows.len(), self.x.nrows());
         grown.node.members = rows;
         grown.node.path = path;
         grown
@@ -202,7 +219,9 @@ impl Tree {
 
     /// The leaves by falling size; of equal ones that with the earlier first row comes first.
     pub(super) fn leaves(&self) -> Vec<usize> {
-        let mut leaves: Vec<usize> = (0..self.nodes.len()).filter(|i| self.nodes[*i].is_leaf()).collect();
+        let mut leaves: Vec<usize> = (0..self.nodes.len())
+            .filter(|i| self.nodes[*i].is_leaf())
+            .collect();
         leaves.sort_by_key(|i| {
             let node = &self.nodes[*i];
             (std::cmp::Reverse(node.rows), node.members.first().copied())
@@ -262,7 +281,8 @@ impl Tree {
             };
             let better = best.is_none_or(|(leader, most)| {
                 found.separation > most.separation
-                    || (found.separation == most.separation && node.depth < self.nodes[leader].depth)
+                    || (found.separation == most.separation
+                        && node.depth < self.nodes[leader].depth)
             });
             if better {
                 best = Some((id, found));
@@ -294,7 +314,9 @@ impl Tree {
                 centre: match scaling {
                     Some(s) => {
                         let places = node.centre.iter().zip(&s.mean).zip(&s.deviation);
-                        places.map(|((c, mean), deviation)| c * deviation + mean).collect()
+                        places
+                            .map(|((c, mean), deviation)| c * deviation + mean)
+                            .collect()
                     }
                     None => node.centre.clone(),
                 },
