@@ -22,12 +22,11 @@ use faer::linalg::triangular_solve::{
     solve_lower_triangular_in_place, solve_upper_triangular_in_place,
 };
 use faer::traits::RealField;
-use faer::traits::pulp::Arch;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
 use rayon::prelude::*;
 
-use crate::simd::Lanes;
+use crate::simd::{Lanes, vectorised};
 
 /// Rows of one block of a parallel product: large enough that packing the right operand is cheap,
 /// small enough that two threads share a matrix of a thousand rows evenly.
@@ -132,14 +131,6 @@ pub enum LinalgError {
     /// The iteration did not converge.
     #[error("the eigenvalue iteration did not converge")]
     NoConvergence,
-}
-
-/// Runs a closure compiled for the vectors of this processor, if the compiler inlines it.
-///
-/// It does so for small closures only; [`crate::simd::vectorised`] is the form that can be relied on.
-#[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
 }
 
 /// The matrix in row-major order with no gaps: borrowed when it is so already, else copied.
@@ -371,7 +362,7 @@ pub fn column_means<T: Real>(x: ArrayView2<'_, T>) -> Vec<f64> {
     total
 }
 
-crate::simd::vectorised! {
+vectorised! {
     /// Adds rows [m, d] to `sums`, `[d]`.
     fn sum_rows_into<'a, T>(simd; sums: &'a mut [f64], rows: &'a [T]) -> () {
         for row in rows.chunks_exact(sums.len()) {

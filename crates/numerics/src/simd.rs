@@ -153,19 +153,21 @@ lanes!(
 );
 
 /// Defines a function whose body is compiled for each instruction set; `simd` names the one in use.
+///
+/// Generic over a lifetime and, where it is named, over a type of [`Real`](crate::linalg::Real) numbers.
 macro_rules! vectorised {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$life:lifetime, $real:ident>(
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$life:lifetime $(, $real:ident)?>(
         $simd:ident; $($arg:ident: $kind:ty),* $(,)?
     ) -> $out:ty $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name<$life, $real: $crate::linalg::Real>($($arg: $kind),*) -> $out {
-            struct Work<$life, $real> {
+        $vis fn $name<$life $(, $real: $crate::linalg::Real)?>($($arg: $kind),*) -> $out {
+            struct Work<$life $(, $real)?> {
                 $($arg: $kind,)*
-                unused: std::marker::PhantomData<&$life $real>,
+                unused: std::marker::PhantomData<(&$life (), $($real)?)>,
             }
-            impl<$life, $real: $crate::linalg::Real> faer::traits::pulp::WithSimd
-                for Work<$life, $real>
+            impl<$life $(, $real: $crate::linalg::Real)?> faer::traits::pulp::WithSimd
+                for Work<$life $(, $real)?>
             {
                 type Output = $out;
                 #[inline(always)]
@@ -175,7 +177,7 @@ macro_rules! vectorised {
                     $body
                 }
             }
-            faer::traits::pulp::Arch::new().dispatch(Work::<$life, $real> {
+            faer::traits::pulp::Arch::new().dispatch(Work::<$life $(, $real)?> {
                 $($arg,)*
                 unused: std::marker::PhantomData,
             })

@@ -83,7 +83,7 @@ pub struct PapersArgs {
     /// Print the status table of the README
     #[arg(long)]
     pub markdown: bool,
-    /// Take the verdicts from a file that 'try --json' wrote, not from the journal
+    /// Take the verdicts from a file that 'try --json' or 'history --json' wrote, not from the journal
     #[arg(long, value_name = "FILE")]
     pub verdicts: Option<PathBuf>,
 }
@@ -216,6 +216,9 @@ pub struct HistoryArgs {
     /// How many verdicts
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub most: usize,
+    /// Show the newest verdict of every claim
+    #[arg(long, conflicts_with = "most")]
+    pub latest: bool,
 }
 
 #[derive(Args)]

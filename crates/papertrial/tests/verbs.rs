@@ -384,6 +384,6 @@ fn the_readme_holds_the_current_status_table() {
     let table = bench.ok(&["papers", "--markdown", "--verdicts", &verdicts]);
     assert!(
         readme.contains(table.trim()),
-        "the status table of README.md is stale; docs/status says how to renew it"
+        "the status table of README.md is stale; CONTRIBUTING.md says how to renew it"
     );
 }

@@ -15,8 +15,9 @@ use rayon::prelude::*;
 
 use super::{MetricError, check_lengths};
 use crate::assignment::match_labels;
-use crate::linalg::{Real, product_with_transpose, vectorised};
+use crate::linalg::{Real, product_with_transpose};
 use crate::sampling;
+use crate::simd::vectorised;
 
 /// The label of a row that belongs to no cluster.
 pub const NOISE: i32 = -1;
@@ -255,7 +256,7 @@ fn silhouettes(data: &Centred, starts: &[usize]) -> Vec<f64> {
                         }
                         let from = starts[c].max(start) - start;
                         let to = starts[c + 1].min(columns.end) - start;
-                        sums[c] += vectorised(|| sum_in_lanes(&distances[from..to]));
+                        sums[c] += sum_in_lanes(&distances[from..to]);
                     }
                 }
             }
@@ -284,18 +285,18 @@ fn silhouette_of_row(sums: &[f64], starts: &[usize], own: usize) -> f64 {
     if larger == 0.0 { 0.0 } else { (b - a) / larger }
 }
 
-/// A sum in eight interleaved parts: the order is fixed, and the parts run side by side.
-#[inline(always)]
-fn sum_in_lanes(values: &[f64]) -> f64 {
-    let mut lanes = [0.0; 8];
-    let whole = values.chunks_exact(8);
-    let rest: f64 = whole.remainder().iter().sum();
-    for eight in whole {
-        for (lane, value) in lanes.iter_mut().zip(eight) {
-            *lane += value;
+vectorised! {
+    /// A sum in eight interleaved parts: the order is fixed, and the parts run side by side.
+    fn sum_in_lanes<'a>(simd; values: &'a [f64]) -> f64 {
+        let mut lanes = [0.0; 8];
+        let (whole, rest) = values.as_chunks::<8>();
+        for eight in whole {
+            for lane in 0..8 {
+                lanes[lane] += eight[lane];
+            }
         }
+        lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()
     }
-    lanes.iter().sum::<f64>() + rest
 }
 
 /// Rows in double precision, moved so that their mean is 0, which costs distances the fewest digits.
@@ -359,7 +360,7 @@ impl Centred {
         let column_norms = &self.norms[columns.clone()];
         for (row, out) in rows.zip(out.chunks_exact_mut(columns.len())) {
             let norm = self.norms[row];
-            let cancelled = vectorised(|| finish_squares(out, norm, column_norms));
+            let cancelled = finish_squares(out, norm, column_norms);
             if cancelled {
                 for (j, value) in out.iter_mut().enumerate() {
                     if *value <= CANCELLED * (norm + column_norms[j]) {
@@ -367,21 +368,32 @@ impl Centred {
                     }
                 }
             }
-            vectorised(|| out.iter_mut().for_each(|v| *v = v.sqrt()));
+            take_roots(out);
         }
     }
 }
 
-/// Adds the squared lengths to minus twice the products; true if any result has lost digits.
-#[inline(always)]
-fn finish_squares(out: &mut [f64], norm: f64, column_norms: &[f64]) -> bool {
-    let mut cancelled = false;
-    for (value, &column_norm) in out.iter_mut().zip(column_norms) {
-        let sum = norm + column_norm;
-        *value += sum;
-        cancelled |= *value <= CANCELLED * sum;
+vectorised! {
+    /// Adds the squared lengths to minus twice the products; true if any result has lost digits.
+    fn finish_squares<'a>(
+        simd; out: &'a mut [f64], norm: f64, column_norms: &'a [f64],
+    ) -> bool {
+        let mut cancelled = false;
+        for (value, &column_norm) in out.iter_mut().zip(column_norms) {
+            let sum = norm + column_norm;
+            *value += sum;
+            cancelled |= *value <= CANCELLED * sum;
+        }
+        cancelled
     }
-    cancelled
+}
+
+vectorised! {
+    fn take_roots<'a>(simd; values: &'a mut [f64]) -> () {
+        for value in values {
+            *value = value.sqrt();
+        }
+    }
 }
 
 fn squared_distance(a: &[f64], b: &[f64]) -> f64 {

@@ -45,7 +45,11 @@ pub fn run(args: &HistoryArgs, common: &Common) -> Result<ExitCode> {
             print(&table.to_string());
         }
         None => {
-            let rows = journal.verdicts(args.most)?;
+            let rows = if args.latest {
+                journal.latest_verdicts()?
+            } else {
+                journal.verdicts(args.most)?
+            };
             if common.json {
                 terminal::print_json(&rows)?;
                 return Ok(ExitCode::SUCCESS);

@@ -5,7 +5,7 @@ use crate::cli::{Common, PapersArgs};
 use crate::terminal;
 use papertrial_core::catalogue::{Catalogue, Paper};
 use papertrial_core::{Error, Result, home, search};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -167,18 +167,27 @@ fn verdicts_of_journal() -> Result<HashMap<(String, String), String>> {
         .collect())
 }
 
+/// What is read of a verdict in a file.
+#[derive(Deserialize)]
+struct Row {
+    paper: String,
+    claim: String,
+    verdict: String,
+}
+
 fn verdicts_of_file(path: &Path) -> Result<HashMap<(String, String), String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
-    let results: Vec<papertrial_core::trial::TrialResult> =
-        serde_json::from_str(&text).map_err(|e| {
-            Error::file(
-                path,
-                format!("is not what 'papertrial try --json' prints: {e}"),
-            )
-        })?;
-    Ok(results
+    let rows: Vec<Row> = serde_json::from_str(&text).map_err(|e| {
+        Error::file(
+            path,
+            format!(
+                "is not what 'papertrial try --json' or 'papertrial history --json' prints: {e}"
+            ),
+        )
+    })?;
+    Ok(rows
         .into_iter()
-        .map(|r| ((r.paper, r.claim), r.verdict.to_string()))
+        .map(|r| ((r.paper, r.claim), r.verdict))
         .collect())
 }
 

@@ -16,6 +16,8 @@ use ndarray::{Array2, ArrayView2, Axis};
 use papertrial_core::task::{Context, Facts, Method};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::kmeans::{KMeansOptions, kmeans};
+use papertrial_numerics::sampling::rng;
+use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,18 +63,19 @@ impl Clusterer for BisectingKMeans {
     fn fit(&self, points: &Points, context: &Context) -> Result<Grouping> {
         points.check_k(self.k)?;
         let x = points.matrix(context)?;
+        let mut draw = rng(context.seed, "bisecting k-means");
         // Step 1.
         let mut parts = vec![Part::new(x, (0..x.nrows()).collect())];
         // Steps 2 and 3.
         while parts.len() < self.k {
             context.step("splitting", parts.len(), self.k);
-            // Rows that are all equal cannot be told apart, but k clusters were asked for: any split will do.
+            // Equal rows cannot be told apart, but k clusters were asked for: any split will do.
             let widest = (0..parts.len())
                 .filter(|i| parts[*i].rows.len() > 1)
                 .min_by(|a, b| parts[*b].inertia.total_cmp(&parts[*a].inertia));
             let Some(widest) = widest else { break };
             let part = parts.swap_remove(widest);
-            let (left, right) = halve(x, &part.rows, self, context.seed + parts.len() as u64)?;
+            let (left, right) = halve(x, &part.rows, self, draw.random())?;
             parts.push(Part::new(x, left));
             parts.push(Part::new(x, right));
         }
@@ -182,7 +185,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn k_clusters_come_and_more_of_them_never_raise_the_inertia(
+        fn the_next_cluster_comes_from_the_one_with_the_largest_inertia(
             values in prop::collection::vec(-5.0..5.0f64, 30),
             k in 1usize..8,
         ) {
@@ -190,8 +193,21 @@ mod tests {
             let fewer = fit(x.clone(), k).unwrap();
             let more = fit(x.clone(), k + 1).unwrap();
             prop_assert_eq!(fewer.iter().max(), Some(&(k as i32 - 1)));
-            let cost = |labels: &[i32]| inertia(x.view(), labels).unwrap();
-            prop_assert!(cost(&more) <= cost(&fewer) + 1e-9);
+            prop_assert_eq!(more.iter().max(), Some(&(k as i32)));
+            let cost = |group: i32| {
+                let rows: Vec<usize> = (0..15).filter(|i| fewer[*i] == group).collect();
+                inertia(x.select(Axis(0), &rows).view(), &vec![0; rows.len()]).unwrap()
+            };
+            let split: Vec<i32> = (0..k as i32)
+                .filter(|group| {
+                    let mut parts: Vec<i32> = (0..15).filter(|i| fewer[*i] == *group).map(|i| more[i]).collect();
+                    parts.sort_unstable();
+                    parts.dedup();
+                    parts.len() > 1
+                })
+                .collect();
+            prop_assert_eq!(split.len(), 1);
+            prop_assert!((0..k as i32).all(|group| cost(group) <= cost(split[0]) + 1e-9));
         }
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! The default critical value, 1.8692, belongs to the paper's level 0.0001.
 //!
-//! Cost: O(n k d) a round, and O(n d^2 + k d^3) for the principal directions.
+//! Cost: O(n k d) a round, and O(n d^2 + k d^3) for the principal directions. No random numbers.
 
 use super::x_means::{failed, rows_of, stacked};
 use super::{Clusterer, Grouping, Model, Points};
@@ -20,7 +20,7 @@ use ndarray::{Array1, Array2, Axis};
 use papertrial_core::task::{Context, Facts, Method};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::kmeans::{KMeansOptions, kmeans, kmeans_from};
-use papertrial_numerics::linalg::{eigh_top, gram};
+use papertrial_numerics::linalg::pca;
 use papertrial_numerics::stats::anderson_darling;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,19 +107,17 @@ impl GMeans {
         if rows.nrows() < 8 {
             return Ok(None);
         }
-        let mean = rows.mean_axis(Axis(0)).unwrap_or_default();
-        let centred = rows - &mean;
-        let top =
-            eigh_top(gram(centred.view()).view(), 1).map_err(|e| Error::Failed(e.to_string()))?;
-        let lambda = top.values[0].max(0.0) / rows.nrows() as f64;
+        let pca = pca(rows.view(), 1).map_err(|e| Error::Failed(e.to_string()))?;
+        let lambda = pca.variances[0];
         if lambda == 0.0 {
             return Ok(None);
         }
-        let m = &top.vectors.column(0) * (2.0 * lambda / std::f64::consts::PI).sqrt();
-        let start = ndarray::stack![Axis(0), &mean + &m, &mean - &m];
+        let mean = &pca.mean;
+        let m = &pca.axes.row(0) * (2.0 * lambda / std::f64::consts::PI).sqrt();
+        let start = ndarray::stack![Axis(0), mean + &m, mean - &m];
         let two = kmeans_from(rows.view(), None, start.view(), 300, 1e-4).map_err(failed)?;
         let v = &two.centres.row(0) - &two.centres.row(1);
-        let projected = centred.dot(&v).to_vec();
+        let projected = (rows - mean).dot(&v).to_vec();
         let statistic = anderson_darling(&projected).map_err(|e| Error::Failed(e.to_string()))?;
         Ok(statistic
             .filter(|a| *a > self.critical)

@@ -202,11 +202,11 @@ mod tests {
         // Far from the origin, and so large that squares times sizes overflow.
         let far = array![[1e9], [1e9 + 1e-6], [1e9 + 1.0], [1e9 + 1.0 + 1e-6]];
         assert_eq!(fit(far, 2, Linkage::Ward).unwrap(), [0, 0, 1, 1]);
-        let huge = Array2::from_shape_fn((12, 1), |(i, _)| 3e153 * (i as f64 / 5.5 - 1.0));
-        assert_eq!(
-            fit(huge, 2, Linkage::Ward).unwrap(),
-            [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
-        );
+        let huge = Array2::from_shape_fn((40, 1), |(i, _)| {
+            1e153 * ((i / 8) as f64 * 1.5 - 3.0 + (i % 8) as f64 * 0.01)
+        });
+        let groups: Vec<i32> = (0..40).map(|i| i / 8).collect();
+        assert_eq!(fit(huge, 5, Linkage::Ward).unwrap(), groups);
         let points = Points::from_matrix(Array2::zeros((100, 1))).unwrap();
         let tight = Context {
             memory: Some(1000),

@@ -24,9 +24,9 @@
 //!    Where m > 20,000 they are fitted to 20,000 rows at equal steps along u, and one E-step follows on all.
 //! 4. The split is accepted if each side has enough rows, mixture and partition agree on a share theta of the rows,
 //!    BIC prefers two Gaussians to one, and rows belong to their side with a posterior of .85 on average; with
-//!    `bimodality`, also if there is a valley between the sides along the line between their centres. A refused split
-//!    is tried again from the second principal direction and then from the third (`directions`): 2-means may cut
-//!    through the middle of a cluster although another cut, which passes every condition, goes between clusters.
+//!    `bimodality`, also if there is a valley between the sides along the line between their centres. With
+//!    `directions` above 1 a refused split is tried again from the second principal direction, and so on: 2-means may
+//!    cut through the middle of a cluster although another cut, which passes every condition, goes between clusters.
 //! 5. Accepted: go on with both sides, up to the depth limit. Else the node is a leaf, and the reason is kept.
 //! 6. A row's path membership is the product of the posteriors of its sides on the way from the root.
 //! 7. Repair (`repair`), unless switched off: Lloyd from the leaves' means, a mixture with a component for each
@@ -39,7 +39,7 @@
 //! No step draws at random but the consensus; the seed changes nothing else than which rows the silhouette and the
 //! Hopkins statistic look at. Sums are added in a fixed order, so threads change nothing.
 //!
-//! Why three directions: measured on `gaussian-blobs` with seeds 100 to 119 of (n, d, k, std) = (1000, 5, 7, 1.5),
+//! One direction is the default, since nothing in the abstract speaks of more. What three would do, measured on `gaussian-blobs` with seeds 100 to 119 of (n, d, k, std) = (1000, 5, 7, 1.5),
 //! (2000, 3, 5, 1), (3000, 10, 10, 1.5), (1000, 2, 6, 0.8) and (500, 4, 3, 2). One direction left 5 of the 100 draws
 //! in a single cluster, three directions none, and neither ever found more clusters than there are groups.
 //!
@@ -131,7 +131,7 @@ impl Default for Ppp {
             covariance: PppCovariance::Auto,
             pca: 10,
             consensus: 0,
-            directions: 3,
+            directions: 1,
             repair: true,
             bimodality: false,
             reduce_columns: true,
@@ -514,7 +514,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn shuffled_rows_give_the_same_bits(
@@ -560,9 +560,10 @@ mod tests {
     #[test]
     fn threads_do_not_change_a_bit() {
         // More rows than a mixture is fitted to, so that every path is taken.
-        let x = blobs(45_000, &three_centres(), 1.6, 3);
+        let x = blobs(24_000, &three_centres(), 1.6, 3);
         let method = Ppp {
-            consensus: 2,
+            consensus: 1,
+            directions: 2,
             ..Ppp::default()
         };
         let with = |threads: usize| {
