@@ -90,8 +90,8 @@ fn summary(trials: &[Trial]) -> Markup {
         div.scroll {
             table {
                 thead { tr {
-                    th { "paper" } th { "claim" } th { "data" } th { "metric" } th { "method" }
-                    th { "advantage" } th { "verdict" }
+                    th { "paper" } th { "claim" } th { "verdict" } th { "data" } th { "metric" }
+                    th { "method" } th { "advantage" }
                 } }
                 tbody {
                     @for t in trials {
@@ -102,11 +102,11 @@ fn summary(trials: &[Trial]) -> Markup {
                                 @if t.sides.is_empty() { (r.claim) }
                                 @else { a href={ "#" (anchor(t)) } { (r.claim) } }
                             }
+                            td { (badge(r.verdict)) @if t.sides.is_empty() { " " span.meta { (r.why) } } }
                             td { (r.dataset) }
                             td { (r.metric) }
                             td.number { (scored(&r.method)) }
                             td.number { (interval(r.difference.as_ref())) }
-                            td { (badge(r.verdict)) @if t.sides.is_empty() { " " span.meta { (r.why) } } }
                         }
                     }
                 }
