@@ -892,6 +892,9 @@ impl LowRank {
     /// Steps for each round that the settings allow: a step is that much cheaper than a round of [`Admm`].
     const STEPS: usize = 5;
 
+    /// Largest beta, for objectives whose entries are at most 1.
+    const STIFFEST: f64 = 1e6;
+
     /// A solver that starts from a partition: indicators of the groups, with a little noise from `seed` everywhere
     /// so that no entry is stuck at 0. One block gets 2 k columns, each of several gets 3.
     pub(crate) fn from_labels(traces: Vec<f64>, labels: &[i32], k: usize, seed: u64) -> LowRank {
@@ -914,6 +917,11 @@ impl LowRank {
                 } else if label == block {
                     u[[i, 0]] += 1.0 / sizes[label].sqrt();
                 }
+            }
+            // All of a block at noise level would be the same in every row, where the gradient is blind: a group
+            // without rows starts at one.
+            if !single && sizes.get(block) == Some(&0.0) {
+                u[[block % n, 0]] += 1.0;
             }
             project(&mut u, *trace);
             factors.push(u);
@@ -974,8 +982,10 @@ impl LowRank {
             primal = point.violation.dot(&point.violation).sqrt() / root;
             self.y.scaled_add(self.beta, &point.violation);
             if primal > 0.5 * before && primal > settings.tolerance {
-                self.beta *= 2.0;
+                self.beta = (2.0 * self.beta).min(Self::STIFFEST);
             }
+            // An update of y counts too, so that a point that cannot move does not go on for ever.
+            steps += 1;
             before = primal;
             if (primal < settings.tolerance && dual < settings.tolerance) || steps >= limit {
                 break;
@@ -1445,6 +1455,29 @@ mod tests {
         let again = run(3);
         assert_eq!(again.0.factors, cold.factors);
         assert_eq!(again.1.factors, warm.factors);
+    }
+
+    #[test]
+    fn the_low_rank_solver_ends_from_a_start_without_groups() {
+        let zero = vec![kmeans_objective(&Array2::zeros((8, 2))); 3];
+        let mut solver = LowRank::from_labels(vec![1.0; 3], &[0; 8], 3, 0);
+        let solution = solver.solve(&zero, &tight(), &Context::with_seed(0));
+        assert!(solution.converged, "{} {}", solution.primal, solution.dual);
+        let rows = solution.memberships().sum_axis(Axis(1));
+        assert!(rows.iter().all(|r| (r - 1.0).abs() < 1e-4), "{rows}");
+        // Two blocks of trace 1 cannot share one row: no step helps, and it ends all the same.
+        let few = Settings {
+            tolerance: 1e-6,
+            max_rounds: 20,
+        };
+        let mut stuck = LowRank::from_labels(vec![1.0; 2], &[0], 2, 0);
+        let solution = stuck.solve(
+            &vec![kmeans_objective(&array![[0.0]]); 2],
+            &few,
+            &Context::with_seed(0),
+        );
+        assert!(!solution.converged && solution.primal > 0.1);
+        assert_eq!(solution.rounds, 20 * LowRank::STEPS);
     }
 
     #[test]

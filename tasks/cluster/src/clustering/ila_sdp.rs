@@ -855,6 +855,47 @@ mod tests {
         assert!(e.contains("subsample") && e.contains("KiB"), "{e}");
     }
 
+    #[test]
+    fn both_solvers_survive_rows_that_tell_little() {
+        for solver in [Solver::Admm, Solver::LowRank] {
+            let by = |k| IlaSdp { solver, ..of(k) };
+            // As many clusters as rows; equal rows; fewer distinct rows than clusters; a constant column; more columns
+            // than rows; numbers whose squares are near the largest; an origin far away.
+            let distinct = Array2::from_shape_fn((6, 2), |(i, j)| ((3 * i + 5 * j) % 7) as f64);
+            let apart = |i: usize| [0.0, 9.0][i % 2] + (i * i % 5) as f64 * 0.1;
+            let cases = [
+                (6, distinct.clone()),
+                (4, Array2::ones((4, 2))),
+                (3, Array2::ones((8, 2))),
+                (3, Array2::from_shape_fn((12, 2), |(i, _)| (i % 2) as f64)),
+                (
+                    2,
+                    Array2::from_shape_fn((12, 2), |(i, j)| if j == 0 { 1.0 } else { apart(i) }),
+                ),
+                (
+                    2,
+                    Array2::from_shape_fn((8, 30), |(i, j)| apart(i * 31 + j)),
+                ),
+                (2, Array2::from_shape_fn((8, 2), |(i, _)| apart(i) * 1e150)),
+                (2, Array2::from_shape_fn((12, 2), |(i, _)| 1e9 + apart(i))),
+            ];
+            for (k, x) in cases {
+                let found = fit(&by(k), x.clone()).unwrap();
+                let memberships = found.memberships.unwrap();
+                assert_eq!(memberships.dim(), (x.nrows(), k));
+                assert!(
+                    memberships
+                        .outer_iter()
+                        .all(|row| (row.sum() - 1.0).abs() < 1e-9 && row.iter().all(|v| *v >= 0.0)),
+                    "{solver:?} {k} {memberships}"
+                );
+                assert!(found.labels.iter().all(|l| (0..k as i32).contains(l)));
+            }
+            let found = fit(&by(6), distinct.clone()).unwrap();
+            assert_eq!(found.groups(), 6, "{solver:?}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
