@@ -302,6 +302,40 @@ pub fn known(infos: &[OptionInfo], given: &Settings) -> Settings {
         .collect()
 }
 
+/// Rows that a `budget` option means for a pool of `pool` rows: up to 1 it is a share of them, rounded down; above, a
+/// number of rows.
+///
+/// # Errors
+/// [`Error::Option`] for a budget that is not positive, gives no row, is neither a share nor a whole number, or is
+/// above the pool.
+pub fn budget(asked: f64, pool: usize) -> Result<usize> {
+    let wrong = |why: String| {
+        Err(Error::option(
+            "budget",
+            format!(
+                "{why}; give a share of the rows above 0 and up to 1, or a whole number of rows up to {pool}"
+            ),
+        ))
+    };
+    if !asked.is_finite() || asked <= 0.0 {
+        return wrong(format!("{asked} is not positive"));
+    }
+    if asked <= 1.0 {
+        let rows = (asked * pool as f64 + 1e-9).floor() as usize;
+        return match rows {
+            0 => wrong(format!("{asked} of {pool} rows is less than one row")),
+            _ => Ok(rows),
+        };
+    }
+    if asked.fract() != 0.0 {
+        return wrong(format!("{asked} is neither a share nor a number of rows"));
+    }
+    if asked > pool as f64 {
+        return wrong(format!("{asked} is more than the pool's {pool} rows"));
+    }
+    Ok(asked as usize)
+}
+
 /// The options struct itself, from checked settings.
 ///
 /// # Errors
@@ -421,5 +455,21 @@ mod tests {
         assert!(assignment("k").is_err());
         assert!(assignment("=3").is_err());
         assert_eq!(assignment("a=b=c").unwrap().1, "b=c");
+    }
+
+    #[test]
+    fn a_budget_is_a_share_or_a_number_of_rows() {
+        assert_eq!(budget(0.05, 1297).unwrap(), 64);
+        assert_eq!(budget(1.0, 7).unwrap(), 7);
+        assert_eq!(budget(7.0, 7).unwrap(), 7);
+        // 0.29 x 100 is 28.999... in doubles, and means 29.
+        assert_eq!(budget(0.29, 100).unwrap(), 29);
+        for wrong in [0.0, -1.0, f64::NAN, 1.5, 8.0, 0.1] {
+            let text = budget(wrong, 7).unwrap_err().to_string();
+            assert!(
+                text.contains("budget") && text.contains("up to 7"),
+                "{text}"
+            );
+        }
     }
 }

@@ -16,6 +16,40 @@ pub struct Source {
     pub input: Input,
     /// Roles of its columns.
     pub roles: Roles,
+    /// What is read beside it, by name.
+    pub others: BTreeMap<String, Input>,
+}
+
+impl Source {
+    /// Adds `path` as the input `name` of `task`.
+    ///
+    /// # Errors
+    /// The task reads no such input, or the file cannot be read.
+    pub fn with(
+        mut self,
+        name: &str,
+        path: &Path,
+        read: &ReadOptions,
+        task: &dyn Task,
+    ) -> Result<Self> {
+        let known = task.inputs().iter().map(|(name, _)| *name);
+        if !known.clone().any(|k| k == name) {
+            if task.inputs().is_empty() {
+                return Err(Error::option(
+                    name,
+                    format!("task {} reads nothing but --data", task.name()),
+                ));
+            }
+            return Err(Error::unknown(
+                "input",
+                name,
+                known,
+                format!("'papertrial show {}' lists them", task.name()),
+            ));
+        }
+        self.others.insert(name.into(), file(path, read)?);
+        Ok(self)
+    }
 }
 
 /// Finds data by the name of a data set, of a simulation of `family`, or of a file.
@@ -36,6 +70,7 @@ pub fn source(
                 options: options::resolve(name, &(simulation.options)(), given)?,
             },
             roles: roles.or((simulation.roles)()),
+            others: BTreeMap::new(),
         });
     }
     if let Some(unwanted) = given.keys().next() {
@@ -53,6 +88,7 @@ pub fn source(
         return Ok(Source {
             input: file(path, read)?,
             roles,
+            others: BTreeMap::new(),
         });
     }
     match sets::find(name) {
@@ -64,6 +100,7 @@ pub fn source(
                     checksum: set.sha256.clone(),
                 },
                 roles: roles.or(set.roles.clone()),
+                others: BTreeMap::new(),
             })
         }
         Err(_) if looks_like_path(name) => {
@@ -194,7 +231,11 @@ pub fn job(
         method: method.facts.name.into(),
         options: options::resolve(method.facts.name, of_method, &for_method)?,
         task_options: options::resolve(task.name(), &of_task, &for_task)?,
-        inputs: BTreeMap::from([("data".to_owned(), source.input.clone())]),
+        inputs: {
+            let mut inputs = source.others.clone();
+            inputs.insert("data".into(), source.input.clone());
+            inputs
+        },
         roles: source.roles.clone(),
         seed,
     })

@@ -160,6 +160,8 @@ pub fn child(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .env("RAYON_NUM_THREADS", threads.to_string())
+        // The allocator takes a gigabyte ahead otherwise, which would count against a job's limit of memory.
+        .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
         // A group of its own: a stop reaches the job's own processes too, and the terminal's Ctrl-C does not.
         .process_group(0)
         .spawn()

@@ -35,6 +35,10 @@ pub trait Task: Send + Sync {
     fn metrics(&self) -> &'static [MetricInfo];
     /// Options of the task itself: how data are prepared and results are measured.
     fn options(&self) -> Vec<OptionInfo>;
+    /// What it reads beside the main data, such as `query`: name and one sentence.
+    fn inputs(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
     /// Runs the job's method and scores it.
     ///
     /// # Errors
@@ -86,6 +90,30 @@ pub struct MetricInfo {
     pub higher_is_better: Option<bool>,
     /// Whether it depends on what else the machine does, so that its jobs run one at a time.
     pub timing: bool,
+}
+
+impl MetricInfo {
+    /// A metric that does not depend on what else the machine does.
+    pub const fn new(
+        name: &'static str,
+        higher_is_better: Option<bool>,
+        about: &'static str,
+    ) -> Self {
+        MetricInfo {
+            name,
+            about,
+            higher_is_better,
+            timing: false,
+        }
+    }
+
+    /// The same metric, measured by the clock.
+    pub const fn timed(self) -> Self {
+        MetricInfo {
+            timing: true,
+            ..self
+        }
+    }
 }
 
 /// One method on one data set with one seed.
@@ -246,6 +274,8 @@ pub struct Context<'a> {
     pub seed: u64,
     /// Bytes of memory that may be used.
     pub memory: Option<u64>,
+    /// Device of neural computations: `cpu`, `cuda:0`, `vulkan:0`.
+    pub device: String,
     /// Simulations of the task's family.
     pub simulations: &'static [Simulation],
     /// Methods of the task that stream, for messages.
@@ -255,11 +285,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'static> {
-    /// For use as a library: a seed, no limit but the machine's, no progress shown.
+    /// For use as a library: a seed, the CPU, no limit but the machine's, no progress shown.
     pub fn with_seed(seed: u64) -> Self {
         Context {
             seed,
             memory: None,
+            device: "cpu".into(),
             simulations: &[],
             streams: String::new(),
             progress: &|_| (),
@@ -358,6 +389,23 @@ pub struct Entry<T: ?Sized> {
     pub options: fn() -> Vec<OptionInfo>,
     /// Builds it from checked settings.
     pub build: fn(&Settings) -> Result<Box<T>>,
+}
+
+/// A task's table of methods, in the order in which they are listed: `methods![dyn Clusterer; KMeans, Ppp]`.
+///
+/// Each is a struct of options that implements [`Method`] and the task's trait.
+#[macro_export]
+macro_rules! methods {
+    ($trait:ty; $($method:ty),+ $(,)?) => {
+        &[$($crate::task::Entry::<$trait> {
+            facts: <$method as $crate::task::Method>::FACTS,
+            options: $crate::options::describe::<$method>,
+            build: |settings| {
+                let name = <$method as $crate::task::Method>::FACTS.name;
+                Ok(Box::new($crate::options::build::<$method>(name, settings)?))
+            },
+        }),+]
+    };
 }
 
 impl<T: ?Sized> Entry<T> {

@@ -111,6 +111,7 @@ fn perform(order: &Order, families: &[Family]) -> Result<Word> {
     let context = Context {
         seed: job.seed,
         memory: order.memory,
+        device: order.device.clone(),
         simulations: family.simulations,
         streams: streams.join(", "),
         progress: &progress,

@@ -3,8 +3,10 @@
 use clap::{Args, Parser, Subcommand};
 use papertrial_core::data::{ReadOptions, Roles};
 use papertrial_core::options::{Settings, assignment};
+use papertrial_core::plan::{self, Source};
+use papertrial_core::task::{Family, Task};
 use papertrial_core::{Error, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Papers that run: machine-learning methods on your own data, and their claims on trial.
@@ -233,6 +235,15 @@ pub struct DataArg {
     /// File (CSV, Parquet, Arrow, JSON lines, .npy), data set or simulation
     #[arg(long, value_name = "FILE")]
     pub data: String,
+    /// Rows that show what is wanted, for tasks that look for the like of them
+    #[arg(long, value_name = "FILE")]
+    pub query: Option<PathBuf>,
+    /// Answers that came in so far, for tasks that ask step by step
+    #[arg(long, value_name = "FILE")]
+    pub answers: Option<PathBuf>,
+    /// Any other file that the task reads ('show TASK' lists them); may be repeated
+    #[arg(long, value_name = "NAME=FILE")]
+    pub input: Vec<String>,
     /// Column with the truth
     #[arg(long, value_name = "COL")]
     pub label: Option<String>,
@@ -274,6 +285,25 @@ impl DataArg {
         }
     }
 
+    /// The data with everything that is read beside them.
+    pub fn source(&self, family: &Family, task: &dyn Task) -> Result<Source> {
+        let read = self.read()?;
+        let mut source = plan::source(&self.data, &Settings::new(), self.roles(), &read, family)?;
+        let named = [("query", &self.query), ("answers", &self.answers)];
+        for (name, path) in named {
+            if let Some(path) = path {
+                source = source.with(name, path, &read, task)?;
+            }
+        }
+        for text in &self.input {
+            let (name, path) = text
+                .split_once('=')
+                .ok_or_else(|| Error::option("--input", format!("'{text}' should be NAME=FILE")))?;
+            source = source.with(name, Path::new(path), &read, task)?;
+        }
+        Ok(source)
+    }
+
     pub fn read(&self) -> Result<ReadOptions> {
         let delimiter = match self.delimiter.as_deref() {
             None => None,
@@ -309,6 +339,9 @@ pub struct Running {
     /// Set an option of the methods or of the task; may be repeated
     #[arg(long, value_name = "OPTION=VALUE")]
     pub set: Vec<String>,
+    /// Option budget: a share of the rows (5% or 0.05) or a number of rows (10000)
+    #[arg(long, value_name = "ROWS", value_parser = budget)]
+    pub budget: Option<f64>,
     /// Jobs at a time; timed ones always run alone
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: u16,
@@ -322,7 +355,7 @@ pub struct Running {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
     /// Device of neural computations
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"])]
+    #[arg(long, value_name = "cpu|cuda:N|vulkan:N", default_value = "cpu", value_parser = device)]
     pub device: String,
     /// Run jobs again even if the journal has their results
     #[arg(long)]
@@ -331,7 +364,15 @@ pub struct Running {
 
 impl Running {
     pub fn settings(&self) -> Result<Settings> {
-        self.set.iter().map(|text| assignment(text)).collect()
+        let mut all = Settings::new();
+        if let Some(budget) = self.budget {
+            all.insert("budget".into(), budget.into());
+        }
+        for text in &self.set {
+            let (name, value) = assignment(text)?;
+            all.insert(name, value);
+        }
+        Ok(all)
     }
 
     pub fn runner(&self) -> Result<papertrial_core::runner::Settings> {
@@ -344,6 +385,30 @@ impl Running {
             memory: self.memory,
             device: self.device.clone(),
         })
+    }
+}
+
+fn budget(text: &str) -> std::result::Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(n) if n.is_finite() && (unit == 1.0 || n <= 100.0) => Ok(n / unit),
+        _ => Err("should be a share, 5% or 0.05, or a number of rows".into()),
+    }
+}
+
+/// Checks the form of a device's name; whether this build has it is told where it is used.
+fn device(text: &str) -> std::result::Result<String, String> {
+    let known = match text.split_once(':') {
+        None => matches!(text, "cpu" | "cuda" | "vulkan"),
+        Some((kind, index)) => matches!(kind, "cuda" | "vulkan") && index.parse::<usize>().is_ok(),
+    };
+    if known {
+        Ok(text.to_owned())
+    } else {
+        Err("should be cpu, cuda:N or vulkan:N".into())
     }
 }
 
@@ -391,6 +456,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn budgets_and_devices() {
+        assert_eq!(budget("5%").unwrap(), 0.05);
+        assert_eq!(budget("0.05").unwrap(), 0.05);
+        assert_eq!(budget("10000").unwrap(), 10000.0);
+        for bad in ["", "x", "101%", "inf"] {
+            assert!(budget(bad).is_err(), "{bad}");
+        }
+        assert!(device("cpu").is_ok() && device("cuda:1").is_ok());
+        for bad in ["", "gpu", "cpu:0", "cuda:x"] {
+            assert!(device(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::terminal::{self, Bars, print};
 use papertrial_core::error::bytes;
 use papertrial_core::judge::plain;
 use papertrial_core::leaderboard::{Comparison, Leaderboard, compare};
-use papertrial_core::options::Settings;
 use papertrial_core::worker::find_task;
 use papertrial_core::{Result, plan, report};
 use std::process::ExitCode;
@@ -27,13 +26,7 @@ pub fn run(args: &CompareArgs, common: &Common) -> Result<ExitCode> {
         .as_deref()
         .map(|m| plan::metric(task, m))
         .transpose()?;
-    let source = plan::source(
-        &args.data.data,
-        &Settings::new(),
-        args.data.roles(),
-        &args.data.read()?,
-        family,
-    )?;
+    let source = args.data.source(family, task)?;
     let bars = Bars::new();
     let board = compare(
         &Comparison {

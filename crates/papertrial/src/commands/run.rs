@@ -35,19 +35,13 @@ pub fn run(args: &RunArgs, common: &Common) -> Result<ExitCode> {
             unknown_method("TASK", &args.method, known)
         })?
     };
-    let read = args.data.read()?;
-    let source = plan::source(
-        &args.data.data,
-        &Settings::new(),
-        args.data.roles(),
-        &read,
-        family,
-    )?;
+    let source = args.data.source(family, task)?;
     let given = args.running.settings()?;
     plan::check_shared(task, std::slice::from_ref(&method), &given)?;
     let mut job = plan::job(task, &method, &given, &Settings::new(), &source, args.seed)?;
     if let Some(model) = &args.model {
-        job.inputs.insert("model".into(), plan::file(model, &read)?);
+        job.inputs
+            .insert("model".into(), plan::file(model, &args.data.read()?)?);
     }
     let bars = Bars::new();
     bars.tell(Event::Planned(1));

@@ -75,6 +75,7 @@ fn task_json(task: &dyn Task) -> Value {
         "about": task.about(),
         "metrics": task.metrics(),
         "options": task.options(),
+        "inputs": task.inputs().iter().map(|(name, about)| json!({"name": name, "about": about})).collect::<Vec<_>>(),
         "methods": task.methods().iter().map(|m| method_json(task, m)).collect::<Vec<_>>(),
     })
 }
@@ -232,6 +233,12 @@ fn show_task(task: &dyn Task) {
         rows.add_row([m.name, better, m.about]);
     }
     print(&rows.to_string());
+    if !task.inputs().is_empty() {
+        print("\nFiles that it reads beside --data (--input name=FILE):");
+        for (name, about) in task.inputs() {
+            print(&format!("  {name}: {about}"));
+        }
+    }
     print("\nOptions of the task (--set option=value):");
     options(&task.options());
 }

@@ -4,7 +4,7 @@
 //!
 //! Rows come in batches \[b, d\]; C \[k, d\] centres, v \[k\] rows each has seen.
 //! 1. Draw a sample of 3 b rows (3 k if that is more) from all rows, so that a file sorted by group does no harm. C from
-//!    the sample by k-means++; the sample is the first batch.
+//!    the sample by k-means++, the best of several starts; the sample is the first batch.
 //! 2. For each batch: give its rows to the nearest centres; each row x moves its centre c by (x - c) / v_c. Centres that
 //!    get hardly any rows are drawn anew.
 //! 3. Go through the rows `epochs` times, in their order.
@@ -19,7 +19,7 @@ use papertrial_core::task::{Context, Curve, Facts, Method};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::kmeans::{KMeansError, MiniBatch};
 use papertrial_numerics::sampling::rng;
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct MiniBatchKMeans {
     /// Number of clusters.
     #[schemars(range(min = 1))]
     pub k: usize,
+    /// Draws of the first centres from the sample, of which the one with the lowest inertia there is kept.
+    #[schemars(range(min = 1))]
+    pub starts: usize,
     /// Rows of a batch.
     #[schemars(range(min = 1))]
     pub batch: usize,
@@ -42,6 +45,7 @@ impl Default for MiniBatchKMeans {
     fn default() -> Self {
         MiniBatchKMeans {
             k: 8,
+            starts: 10,
             batch: 1024,
             epochs: 3,
         }
@@ -63,11 +67,24 @@ impl Clusterer for MiniBatchKMeans {
         if self.batch == 0 {
             return Err(Error::option("batch", "must be at least 1"));
         }
-        let mut model = MiniBatch::new(self.k, context.seed).map_err(failed)?;
         // Step 1.
+        let mut draw = rng(context.seed, "mini-batch k-means");
         let size = self.batch.max(self.k).saturating_mul(3).min(points.rows());
-        let first = sample(points, size, context)?;
-        model.partial_fit(first.view()).map_err(failed)?;
+        let first = sample(points, size, &mut draw, context)?;
+        let mut best: Option<(f64, MiniBatch<f64>)> = None;
+        for _ in 0..self.starts {
+            let mut model = MiniBatch::new(self.k, draw.random()).map_err(failed)?;
+            model.partial_fit(first.view()).map_err(failed)?;
+            // Once the centres are means, a group without a centre weighs more than where in a group a centre began.
+            let near = model.assign(first.view()).map_err(failed)?;
+            let inertia = near.squared.iter().sum();
+            if best.as_ref().is_none_or(|(least, _)| inertia < *least) {
+                best = Some((inertia, model));
+            }
+        }
+        let Some((_, mut model)) = best else {
+            return Err(Error::option("starts", "must be at least 1"));
+        };
         // Steps 2 and 3.
         let mut curve = Vec::new();
         for epoch in 1..=self.epochs {
@@ -106,8 +123,12 @@ fn failed(e: KMeansError) -> Error {
 }
 
 /// `size` rows drawn from all rows, each set of rows as likely as any other (Vitter's reservoir).
-fn sample(points: &Points, size: usize, context: &Context) -> Result<Array2<f64>> {
-    let mut draw = rng(context.seed, "mini-batch k-means");
+fn sample(
+    points: &Points,
+    size: usize,
+    draw: &mut impl Rng,
+    context: &Context,
+) -> Result<Array2<f64>> {
     let mut chosen = Array2::zeros((size, points.width()));
     let mut seen = 0;
     for chunk in points.chunks()? {
@@ -191,24 +212,25 @@ mod tests {
 
     #[test]
     fn streams_reach_nearly_the_inertia_of_all_rows_at_once_even_if_sorted() {
-        let mut draw = rng(3, "corners");
-        let n = 20_000;
+        let mut draw = rng(3, "grid");
+        let n = 24_000;
         for sorted in [false, true] {
+            // Twelve squares on a grid of 4 by 3.
             let x = Array2::from_shape_fn((n, 2), |(i, j)| {
-                let group = if sorted { i * 4 / n } else { i / 7 };
-                let corner = if (group >> j) & 1 == 0 { -5.0 } else { 5.0 };
-                corner + draw.random_range(-2.0..2.0)
+                let group = if sorted { i * 12 / n } else { i % 12 };
+                let place = if j == 0 { group % 4 } else { group / 4 };
+                10.0 * place as f64 + draw.random_range(-3.0..3.0)
             });
             let (points, tight) = streamed(&x);
             let method = MiniBatchKMeans {
-                k: 4,
+                k: 12,
                 ..MiniBatchKMeans::default()
             };
             let found = method.fit(&points, &tight).unwrap();
             assert!(points.matrix(&tight).is_err());
             let inside = Points::from_matrix(x.clone()).unwrap();
             let whole = KMeans {
-                k: 4,
+                k: 12,
                 ..KMeans::default()
             };
             let whole = whole.fit(&inside, &Context::with_seed(1)).unwrap();
@@ -227,6 +249,7 @@ mod tests {
         let (points, tight) = streamed(&x);
         let method = MiniBatchKMeans {
             k: 500,
+            starts: 1,
             batch: 10,
             epochs: 1,
         };
@@ -240,7 +263,13 @@ mod tests {
         let (points, _) = streamed(&x);
         let mut times = [0; 4];
         for seed in 0..100 {
-            let drawn = sample(&points, 40, &Context::with_seed(seed)).unwrap();
+            let drawn = sample(
+                &points,
+                40,
+                &mut rng(seed, "sample"),
+                &Context::with_seed(seed),
+            )
+            .unwrap();
             let mut rows: Vec<usize> = drawn.iter().map(|v| *v as usize).collect();
             rows.iter().for_each(|r| times[r / 250] += 1);
             rows.sort_unstable();
@@ -282,7 +311,7 @@ mod tests {
         fn labels_are_those_of_the_model(values in prop::collection::vec(-5.0..5.0f64, 40), k in 1usize..5, seed in 0u64..50) {
             let x = Array2::from_shape_vec((20, 2), values).unwrap();
             let points = Points::from_matrix(x.clone()).unwrap();
-            let found = MiniBatchKMeans { k, batch: 7, epochs: 2 }.fit(&points, &Context::with_seed(seed)).unwrap();
+            let found = MiniBatchKMeans { k, starts: 2, batch: 7, epochs: 2 }.fit(&points, &Context::with_seed(seed)).unwrap();
             let (labels, _) = found.model.unwrap().label(&x).unwrap();
             prop_assert_eq!(labels, found.labels);
         }

@@ -42,9 +42,10 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use ndarray::{Array2, Axis};
 use papertrial_core::data::{Labels, Output, Roles, Table};
+use papertrial_core::methods;
 use papertrial_core::options::{self, OptionInfo};
 use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, Method, MethodInfo, MetricInfo, Task,
+    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
 };
 use papertrial_core::{Error, Result};
 use papertrial_numerics::metrics::clustering as score;
@@ -97,91 +98,69 @@ impl Grouping {
 }
 
 /// The methods. A new one is a file of its own, a `mod` line above, and a line here.
-const METHODS: &[Entry<dyn Clusterer>] = &[
-    entry::<KMeans>(),
-    entry::<SdpKMeans>(),
-    entry::<IlaSdp>(),
-    entry::<XMeans>(),
-    entry::<Ward>(),
-    entry::<Spectral>(),
-    entry::<MiniBatchKMeans>(),
-    entry::<Hdbscan>(),
-    entry::<GMeans>(),
-    entry::<Dbscan>(),
-    entry::<BisectingKMeans>(),
-    entry::<GaussianMixture>(),
-    entry::<GaussianMixtureBic>(),
-    entry::<Ppp>(),
+const METHODS: &[Entry<dyn Clusterer>] = methods![
+    dyn Clusterer;
+    KMeans,
+    SdpKMeans,
+    IlaSdp,
+    XMeans,
+    Ward,
+    Spectral,
+    MiniBatchKMeans,
+    Hdbscan,
+    GMeans,
+    Dbscan,
+    BisectingKMeans,
+    GaussianMixture,
+    GaussianMixtureBic,
+    Ppp,
 ];
 
-const fn entry<M: Method + Clusterer>() -> Entry<dyn Clusterer> {
-    Entry {
-        facts: M::FACTS,
-        options: options::describe::<M>,
-        build: |settings| Ok(Box::new(options::build::<M>(M::FACTS.name, settings)?)),
-    }
-}
-
 const METRICS: &[MetricInfo] = &[
-    metric(
+    MetricInfo::new(
         "ari",
         Some(true),
         "adjusted Rand index against the label column: 1 is agreement, 0 is chance",
     ),
-    metric(
+    MetricInfo::new(
         "nmi",
         Some(true),
         "normalised mutual information with the label column, 0 to 1",
     ),
-    metric(
+    MetricInfo::new(
         "error",
         Some(false),
         "share of rows in the wrong group after the best matching of groups to labels",
     ),
-    metric(
+    MetricInfo::new(
         "silhouette",
         Some(true),
         "mean silhouette, -1 to 1; needs no labels; of at most 2,000 rows",
     ),
-    metric(
+    MetricInfo::new(
         "davies-bouldin",
         Some(false),
         "Davies-Bouldin index: spread within groups over distance between them",
     ),
-    metric(
+    MetricInfo::new(
         "inertia",
         Some(false),
         "sum of squared distances of the rows to the mean of their group, noise left out",
     ),
-    metric(
+    MetricInfo::new(
         "stability",
         Some(true),
         "mean ARI between fits with other seeds and the rows in another order (option repeats)",
     ),
-    metric("clusters", None, "number of groups found"),
-    metric("noise", None, "share of rows that belong to no group"),
-    MetricInfo {
-        timing: true,
-        ..metric(
-            "fit-seconds",
-            Some(false),
-            "wall seconds of the fit alone, data in memory",
-        )
-    },
+    MetricInfo::new("clusters", None, "number of groups found"),
+    MetricInfo::new("noise", None, "share of rows that belong to no group"),
+    MetricInfo::new(
+        "fit-seconds",
+        Some(false),
+        "wall seconds of the fit alone, data in memory",
+    )
+    .timed(),
 ];
-
-const fn metric(
-    name: &'static str,
-    higher_is_better: Option<bool>,
-    about: &'static str,
-) -> MetricInfo {
-    MetricInfo {
-        name,
-        about,
-        higher_is_better,
-        timing: false,
-    }
-}
 
 /// Options of the task: how the data are prepared and the result is measured.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -379,6 +358,7 @@ fn stability(
         let again = Context {
             seed: context.seed + 1000 * (repeat as u64 + 1),
             memory: context.memory,
+            device: context.device.clone(),
             simulations: context.simulations,
             streams: context.streams.clone(),
             progress: &quiet,
