@@ -1,7 +1,9 @@
 //! `papertrial-bench WHAT DATA N D K REPEATS [START]`: times one kernel or method, data in memory, and prints JSON.
 //!
 //! DATA holds N x D numbers (f64, little-endian, row by row). WHAT is `kmeans` (START: K x D centres), `knn`, `gmm`
-//! or `sdp`. See `bench/cluster.py`.
+//! or `sdp`. See `bench/cluster.py`. `papertrial-bench neural` is described in its own file.
+
+mod neural;
 
 use ndarray::Array2;
 use papertrial_cluster::clustering::{Clusterer, GaussianMixture, Points, SdpKMeans};
@@ -16,6 +18,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
+    if words.get(1).is_some_and(|word| word == "neural") {
+        println!("{}", neural::run(&words[2..])?);
+        return Ok(());
+    }
     let [_, what, data, n, d, k, repeats, rest @ ..] = &words[..] else {
         return Err("usage: papertrial-bench WHAT DATA N D K REPEATS [START]".into());
     };

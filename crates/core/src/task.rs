@@ -244,6 +244,7 @@ fn sort_keys(value: &mut Value) {
 }
 
 /// Data with a known truth, drawn from a seed.
+#[derive(Clone, Copy)]
 pub struct Simulation {
     /// Name: `gaussian-blobs`.
     pub name: &'static str,

@@ -1,0 +1,180 @@
+//! What `run` writes: the chosen rows, as they were, with a weight; and a report beside them.
+
+use super::baselines::FullData;
+use super::input::{Data, Scaling, problem, spread};
+use super::{Chooser, Coreset, TaskOptions, effective_rows};
+use arrow::array::{ArrayRef, Float64Array, UInt64Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use ndarray::Array2;
+use papertrial_core::data::{Output, Table};
+use papertrial_core::task::{Applied, Context, Job};
+use papertrial_core::{Error, Result};
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The side file.
+#[derive(Serialize)]
+struct Report<'a> {
+    method: &'a str,
+    problem: &'a str,
+    rows: usize,
+    size_asked: usize,
+    rows_chosen: usize,
+    weight_sum: f64,
+    effective_rows: f64,
+    /// Wall seconds of the construction with all its fits.
+    seconds: f64,
+    full_fit_seconds: f64,
+    /// Loss of all rows under the model of all rows.
+    full_loss: f64,
+    /// Loss of all rows under the model of the coreset.
+    coreset_loss: f64,
+    /// Their ratio less 1; absent where the full loss is 0.
+    relative_gap: Option<f64>,
+    fits: Vec<Fit>,
+    notes: &'a [String],
+}
+
+/// A fit on the way.
+#[derive(Serialize)]
+struct Fit {
+    loss: f64,
+    relative_gap: Option<f64>,
+}
+
+/// Chooses rows of the job's table and writes them.
+///
+/// # Errors
+/// Bad input, a fit that fails, a column that is called like the weights', or an output that cannot be written.
+pub(super) fn write(
+    method: &dyn Chooser,
+    asked: &TaskOptions,
+    job: &Job,
+    out: &Path,
+    context: &Context,
+) -> Result<Applied> {
+    let mut output = Output::table(out)?;
+    let table = job.table("data", context)?;
+    if table.columns().contains(&WEIGHT) {
+        return Err(Error::column(
+            table.name(),
+            WEIGHT,
+            "is the name of the column that the output gets; rename it",
+        ));
+    }
+    let mut data = Data::of(&table, &job.roles, asked, context)?;
+    if asked.standardise {
+        Scaling::of(&data.x).apply(&mut data.x);
+    }
+    let n = data.x.nrows();
+    let unit = spread(&data.target);
+    let problem = problem(data, asked, unit, true, context.seed)?;
+
+    let start = Instant::now();
+    let found = method.choose(&*problem, asked.size, context)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let full_loss = FullData {}.choose(&*problem, n, context)?.loss;
+    let full_fit_seconds = start.elapsed().as_secs_f64();
+
+    output.write(&chosen_rows(&table, &found)?)?;
+    let gap = |loss: f64| (full_loss > 0.0).then(|| loss / full_loss - 1.0);
+    let weight_sum = found.weights.iter().sum();
+    let report = Report {
+        method: &job.method,
+        problem: asked.problem.name(),
+        rows: n,
+        size_asked: asked.size,
+        rows_chosen: found.rows.len(),
+        weight_sum,
+        effective_rows: effective_rows(&found.weights),
+        seconds,
+        full_fit_seconds,
+        full_loss,
+        coreset_loss: found.loss,
+        relative_gap: gap(found.loss),
+        fits: found
+            .sums
+            .iter()
+            .map(|loss| Fit {
+                loss: *loss,
+                relative_gap: gap(*loss),
+            })
+            .collect(),
+        notes: &found.notes,
+    };
+    let text = serde_json::to_vec_pretty(&report).map_err(|e| Error::Failed(e.to_string()))?;
+    output.side("report.json", &text)?;
+    let mut summary = vec![
+        ("rows".to_owned(), n.to_string()),
+        ("rows chosen".into(), found.rows.len().to_string()),
+        ("sum of weights".into(), format!("{weight_sum:.1}")),
+        (
+            "rows that as many equal weights would need".into(),
+            format!("{:.1}", effective_rows(&found.weights)),
+        ),
+        (
+            "fits on the way, with passes over all rows".into(),
+            found.sums.len().to_string(),
+        ),
+        ("seconds".into(), format!("{seconds:.2}")),
+    ];
+    if let Some(gap) = gap(found.loss) {
+        summary.push((
+            "loss of all rows above that of the full fit".into(),
+            format!("{:.2} %", 100.0 * gap),
+        ));
+    }
+    Ok(Applied {
+        files: output.finish()?,
+        summary,
+        notes: found.notes,
+    })
+}
+
+/// Name of the output's own column.
+const WEIGHT: &str = "weight";
+
+/// The rows of the table that were chosen, all their columns, and the weights.
+fn chosen_rows(table: &Table, found: &Coreset<Array2<f64>>) -> Result<Vec<RecordBatch>> {
+    let failed = |e: arrow::error::ArrowError| Error::Failed(e.to_string());
+    let fields: Vec<_> = table
+        .schema()
+        .fields()
+        .iter()
+        .cloned()
+        .chain([Arc::new(Field::new(WEIGHT, DataType::Float64, false))])
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let mut start = 0;
+    let mut at = 0;
+    let mut written = Vec::new();
+    for batch in table.batches()? {
+        let batch = batch?;
+        let end = start + batch.num_rows();
+        let from = at;
+        while at < found.rows.len() && found.rows[at] < end {
+            at += 1;
+        }
+        if at > from {
+            let rows = &found.rows[from..at];
+            let places = UInt64Array::from_iter_values(rows.iter().map(|r| (r - start) as u64));
+            let mut columns = take_record_batch(&batch, &places)
+                .map_err(failed)?
+                .columns()
+                .to_vec();
+            let weights: ArrayRef = Arc::new(Float64Array::from(found.weights[from..at].to_vec()));
+            columns.push(weights);
+            written.push(RecordBatch::try_new(schema.clone(), columns).map_err(failed)?);
+        }
+        start = end;
+    }
+    if at < found.rows.len() {
+        return Err(Error::file(table.name(), "changed while it was read"));
+    }
+    Ok(written)
+}
