@@ -1,9 +1,11 @@
 //! `papertrial-bench WHAT DATA N D K REPEATS [START]`: times one kernel or method, data in memory, and prints JSON.
 //!
 //! DATA holds N x D numbers (f64, little-endian, row by row). WHAT is `kmeans` (START: K x D centres), `knn`, `gmm`
-//! or `sdp`. See `bench/cluster.py`. `papertrial-bench neural` is described in its own file.
+//! or `sdp`. See `bench/cluster.py`. `papertrial-bench neural` and `papertrial-bench select` are described in their own
+//! files.
 
 mod neural;
+mod select;
 
 use ndarray::Array2;
 use papertrial_cluster::clustering::{Clusterer, GaussianMixture, Points, SdpKMeans};
@@ -18,8 +20,13 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
-    if words.get(1).is_some_and(|word| word == "neural") {
-        println!("{}", neural::run(&words[2..])?);
+    let own = match words.get(1).map(String::as_str) {
+        Some("neural") => Some(neural::run(&words[2..])?),
+        Some("select") => Some(select::run(&words[2..])?),
+        _ => None,
+    };
+    if let Some(result) = own {
+        println!("{result}");
         return Ok(());
     }
     let [_, what, data, n, d, k, repeats, rest @ ..] = &words[..] else {

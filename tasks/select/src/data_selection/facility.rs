@@ -169,16 +169,18 @@ pub trait Metric: Sync {
 const TILE: usize = 512;
 
 /// Points with Euclidean distances.
-struct Points {
+pub struct Points {
     x: Array2<f32>,
     /// Squared lengths, `[n]`.
     squares: Vec<f32>,
 }
 
 impl Points {
+    /// The rows of x, `[n, d]`.
+    ///
     /// # Errors
     /// Values that are not finite.
-    fn new(x: Array2<f32>) -> Result<Points> {
+    pub fn new(x: Array2<f32>) -> Result<Points> {
         check_points(x.view()).map_err(|e| {
             Error::Failed(format!(
                 "no distances between the features of the rows: {e}; if the scoring model diverged, try a lower learning-rate"

@@ -32,7 +32,7 @@ pub use baselines::{FullData, Stratified, Uniform};
 pub use contrast::Cal;
 pub use deepfool::DeepFool;
 pub use error_norms::{El2n, GraNd};
-pub use facility::{Craig, FacilityLocation, Greedy, Metric, locate};
+pub use facility::{Craig, FacilityLocation, Greedy, Metric, Points, locate};
 pub use forgetting::Forgetting;
 pub use glister::Glister;
 pub use grad_match::GradMatch;
