@@ -8,7 +8,10 @@ use crate::task::{Job, Measurement};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long to wait for another program that uses the journal.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Steps from each version of the schema to the next; their number is the version that this program writes.
 const MIGRATIONS: &[&str] = &[
@@ -100,14 +103,10 @@ impl Journal {
         let path = self.path.clone();
         let wrong =
             |e: rusqlite::Error| Error::file(&path, format!("is not a usable journal: {e}"));
-        self.connection
-            .busy_timeout(Duration::from_secs(30))
-            .map_err(wrong)?;
+        self.connection.busy_timeout(PATIENCE).map_err(wrong)?;
         // Asked before anything is changed, so that a newer journal stays as it is.
         self.version().and_then(|v| self.not_newer(v))?;
-        self.connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(wrong)?;
+        self.write_ahead().map_err(wrong)?;
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
@@ -124,6 +123,23 @@ impl Journal {
                 .map_err(wrong)?;
         }
         transaction.commit().map_err(wrong)
+    }
+
+    /// Switches to a write-ahead log. Where two programs open a new journal at once, SQLite refuses the switch to one of
+    /// them at once instead of waiting.
+    fn write_ahead(&self) -> rusqlite::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.connection.pragma_update(None, "journal_mode", "WAL") {
+                Err(e)
+                    if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                        && Instant::now() < until =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                done => return done,
+            }
+        }
     }
 
     fn version(&self) -> Result<i64> {
@@ -435,5 +451,20 @@ mod tests {
         std::fs::write(dir.path().join("journal.sqlite"), vec![7u8; 5000]).unwrap();
         let e = Journal::open(dir.path()).err().unwrap().to_string();
         assert!(e.contains("not a usable journal"), "{e}");
+    }
+
+    #[test]
+    fn many_may_open_a_new_journal_at_once() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            std::thread::scope(|threads| {
+                let opened: Vec<_> = (0..8)
+                    .map(|_| threads.spawn(|| Journal::open(folder.path()).map(drop)))
+                    .collect();
+                for one in opened {
+                    one.join().unwrap().unwrap();
+                }
+            });
+        }
     }
 }
