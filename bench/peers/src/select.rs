@@ -1,4 +1,4 @@
-//! `papertrial-bench select WHAT FILE NUMBERS…`: the select family's kernels and methods, for `bench/select.py`.
+//! `papertrial-bench select WHAT FILE NUMBERS…`: the select family's kernels and methods, for `bench/selection.py`.
 //!
 //! - `facility FILE N D K`, `k-center FILE N D K`: FILE holds N x D numbers (f32); the K chosen rows.
 //! - `embeddings FILE QUERIES N D Q K`: Parquet with a column `vector`, numbers (f32) of the queries; the K chosen rows

@@ -3,7 +3,7 @@
 
     python3 -m venv /tmp/peers && /tmp/peers/bin/pip install -r bench/requirements.txt
     cargo build --release -p papertrial-bench
-    /tmp/peers/bin/python bench/select.py [facility k-center embeddings coreset votes stream growth]
+    /tmp/peers/bin/python bench/selection.py [facility k-center embeddings coreset votes stream growth]
 
 One run each, in turn; equal results are checked as far as both do the same. Above 1, ours is faster.
 """
