@@ -14,7 +14,9 @@ use papertrial_core::task::Context;
 use papertrial_select::active_learning::{Votes, dawid_skene};
 use papertrial_select::coreset::{AutoCoreset, Chooser, FullData, Linear, LinearLoss};
 use papertrial_select::data_selection::{Greedy, Points, centers, locate};
-use papertrial_select::stream_labelling::{Engine, Target, TaskOptions, Truth, VariableUncertainty};
+use papertrial_select::stream_labelling::{
+    Engine, Target, TaskOptions, Truth, VariableUncertainty,
+};
 use papertrial_select::targeted_selection::{Aggregate, Picking, TableCosines, select_round_robin};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,9 +26,8 @@ pub fn run(words: &[String]) -> Result<Value> {
     let [what, file, numbers @ ..] = words else {
         return Err("usage: papertrial-bench select WHAT FILE NUMBERS...".into());
     };
-    let number = |at: usize| -> Result<usize> {
-        Ok(numbers.get(at).ok_or("a number is missing")?.parse()?)
-    };
+    let number =
+        |at: usize| -> Result<usize> { Ok(numbers.get(at).ok_or("a number is missing")?.parse()?) };
     match what.as_str() {
         "facility" => {
             let x = singles(file, number(0)?, number(1)?)?;
@@ -48,7 +49,11 @@ pub fn run(words: &[String]) -> Result<Value> {
             let queries = singles(queries_file, q, d)?;
             timed(1, || {
                 let table = Table::open(Path::new(file), &ReadOptions::default())?;
-                let scores = TableCosines { table: &table, column: 0, queries: &queries };
+                let scores = TableCosines {
+                    table: &table,
+                    column: 0,
+                    queries: &queries,
+                };
                 let picking = Picking {
                     rows: k,
                     aggregate: Aggregate::RoundRobin,
@@ -143,7 +148,10 @@ fn singles(path: &str, n: usize, d: usize) -> Result<Array2<f32>> {
 /// n rows of d numbers, and then n classes.
 fn labelled(path: &str, n: usize, d: usize) -> Result<(Array2<f64>, Vec<f64>)> {
     let all = super::matrix(path, n * (d + 1), 1)?;
-    let x = all.slice(s![..n * d, 0]).to_owned().into_shape_with_order((n, d))?;
+    let x = all
+        .slice(s![..n * d, 0])
+        .to_owned()
+        .into_shape_with_order((n, d))?;
     Ok((x, all.slice(s![n * d.., 0]).to_vec()))
 }
 
