@@ -5,7 +5,7 @@
 
 use crate::data::{Roles, Table};
 use crate::error::{Error, Result};
-use crate::options::{OptionInfo, Options, Settings};
+use crate::options::{self, OptionInfo, Options, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -416,6 +416,18 @@ impl<T: ?Sized> Entry<T> {
             facts: self.facts,
             options: (self.options)(),
         }
+    }
+
+    /// The method of `job`, and what it asks of the task.
+    ///
+    /// # Errors
+    /// A method that is not among `entries`, or settings that do not fit.
+    pub fn prepare<O: Options>(entries: &[Self], job: &Job) -> Result<(Box<T>, O)> {
+        let entry = Self::find(entries, &job.task, &job.method)?;
+        Ok((
+            (entry.build)(&job.options)?,
+            options::build(&job.task, &job.task_options)?,
+        ))
     }
 
     /// The entry named `name`.

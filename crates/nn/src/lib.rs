@@ -55,6 +55,12 @@ pub fn classes_of(classes: impl IntoIterator<Item = usize>, device: &Device) -> 
     Tensor::from_data(TensorData::new(classes, [n]), device)
 }
 
+/// Cross-entropy of each row, [n]: minus the logarithm of the softmax of `logits`, [n, classes], at the row's class.
+pub fn cross_entropy(logits: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
+    let logarithms = ops::log_softmax(logits).gather(1, classes.unsqueeze_dim::<2>(1));
+    -logarithms.squeeze_dim::<1>(1)
+}
+
 /// Values of a tensor in row-major order.
 ///
 /// # Errors
@@ -63,4 +69,21 @@ pub fn values_of<const D: usize>(tensor: Tensor<D>) -> papertrial_core::Result<V
     tensor
         .try_into_vec_as::<f32>()
         .map_err(|e| papertrial_core::Error::Failed(format!("the device gave no values: {e:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cross_entropy_by_hand() {
+        let device = device("cpu").unwrap();
+        let logits = rows_of(&[0.0, 0.0, 2f32.ln(), 0.0], 2, &[0, 1], &device);
+        let got = values_of(cross_entropy(logits, classes_of([1, 0], &device))).unwrap();
+        // Shares 1/2 and 1/2, then 2/3 and 1/3.
+        for (g, w) in got.iter().zip([2f32.ln(), 1.5f32.ln()]) {
+            assert!((g - w).abs() < 1e-6, "{got:?}");
+        }
+        assert_eq!(got.len(), 2);
+    }
 }

@@ -10,6 +10,7 @@ pub mod pair_filtering;
 pub mod stream_labelling;
 pub mod subset_learning;
 pub mod targeted_selection;
+mod weighted;
 
 use papertrial_core::task::{Family, Simulation};
 

@@ -2,8 +2,9 @@
 
 use super::{csv, npy, reason};
 use crate::error::{Error, Result};
-use arrow::array::RecordBatchReader;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{AsArray, RecordBatchReader};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
@@ -238,6 +239,24 @@ impl Table {
         self.batches()?
             .map(|b| b.map(|b| b.column(index).clone()))
             .collect()
+    }
+
+    /// The cells of one column as trimmed texts, `None` where one is empty.
+    ///
+    /// # Errors
+    /// The content is broken, or cannot be shown as text.
+    pub fn texts(&self, index: usize) -> Result<Vec<Option<String>>> {
+        let mut all = Vec::new();
+        for array in self.column(index)? {
+            let text = cast(&array, &DataType::Utf8)
+                .map_err(|e| Error::column(&self.name, self.schema.field(index).name(), e))?;
+            all.extend(text.as_string::<i32>().iter().map(|cell| {
+                cell.map(str::trim)
+                    .filter(|c| !c.is_empty())
+                    .map(str::to_owned)
+            }));
+        }
+        Ok(all)
     }
 }
 

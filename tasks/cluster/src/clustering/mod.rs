@@ -312,11 +312,7 @@ impl Task for Clustering {
 
 /// The method of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Clusterer>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "clustering", &job.method)?;
-    Ok((
-        (entry.build)(&job.options)?,
-        options::build("clustering", &job.task_options)?,
-    ))
+    Entry::prepare(METHODS, job)
 }
 
 fn contingency(first: &[i32], second: &[i32]) -> Result<score::Contingency> {

@@ -398,9 +398,7 @@ impl Task for ActiveLearning {
 
 /// The strategy of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Strategy>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "active-learning", &job.method)?;
-    let asked: TaskOptions = options::build("active-learning", &job.task_options)?;
-    Ok(((entry.build)(&job.options)?, asked))
+    Entry::prepare(METHODS, job)
 }
 
 /// Rows of the pool and rows held out, a share of each class, both ascending.

@@ -16,9 +16,7 @@ use super::performance::interval;
 use super::pool::Pool;
 use super::state::{Setting, State, first_questions};
 use super::strategy::{Strategy, batch};
-use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use papertrial_core::data::{Output, Table};
 use papertrial_core::task::{Applied, Context, Job};
@@ -54,7 +52,7 @@ impl Lines {
         let read = |name: &str| -> Result<Option<Vec<Option<String>>>> {
             match table.columns().iter().position(|c| *c == name) {
                 None => Ok(None),
-                Some(index) => texts(&table, index, name).map(Some),
+                Some(index) => table.texts(index).map(Some),
             }
         };
         let needed = |name: &str| -> Result<Vec<Option<String>>> {
@@ -263,21 +261,6 @@ impl Lines {
         }
         Ok((found, self.step.is_some()))
     }
-}
-
-/// The cells of a column as trimmed texts, `None` where one is empty.
-fn texts(table: &Table, index: usize, name: &str) -> Result<Vec<Option<String>>> {
-    let mut found = Vec::new();
-    for array in table.column(index)? {
-        let text =
-            cast(&array, &DataType::Utf8).map_err(|e| Error::column(table.name(), name, e))?;
-        found.extend(text.as_string::<i32>().iter().map(|cell| {
-            cell.map(str::trim)
-                .filter(|c| !c.is_empty())
-                .map(str::to_owned)
-        }));
-    }
-    Ok(found)
 }
 
 /// A region as `column in [low, high]; ..`.

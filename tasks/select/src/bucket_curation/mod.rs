@@ -440,11 +440,7 @@ impl Task for BucketCuration {
 
 /// The method of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Curator>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "bucket-curation", &job.method)?;
-    Ok((
-        (entry.build)(&job.options)?,
-        options::build("bucket-curation", &job.task_options)?,
-    ))
+    Entry::prepare(METHODS, job)
 }
 
 /// The pool with a run on each bucket; runs on unions are made when asked for.

@@ -9,7 +9,7 @@ use papertrial_core::task::Context;
 use papertrial_core::{Error, Result};
 use papertrial_nn::blocks::{Activation, Mlp};
 use papertrial_nn::train::{Fit, Optimiser, Schedule, Training};
-use papertrial_nn::{classes_of, ops, rows_of, seeded, values_of};
+use papertrial_nn::{classes_of, cross_entropy, ops, rows_of, seeded, values_of};
 use papertrial_numerics::sampling::{permutation, rng};
 use rand::RngExt;
 use schemars::JsonSchema;
@@ -301,10 +301,7 @@ impl Rows {
             .run(model, |model: &Mlp, rows| -> Tensor<1> {
                 let x = rows_of(&self.x, self.width, rows, &training_device);
                 let classes = classes_of(rows.iter().map(|r| self.labels[*r]), &training_device);
-                let shares = ops::log_softmax(model.forward(x));
-                -shares
-                    .gather(1, classes.unsqueeze_dim(1))
-                    .squeeze_dim::<1>(1)
+                cross_entropy(model.forward(x), classes)
             })?;
         Ok(run.into_inner())
     }
@@ -412,10 +409,7 @@ fn sureness(
         .run(model, |model: &Mlp, rows| {
             let input = rows_of(&x, width, rows, &training_device);
             let labels = classes_of(rows.iter().map(|r| truth[*r]), &training_device);
-            let shares = ops::log_softmax(model.forward(input));
-            -shares
-                .gather(1, labels.unsqueeze_dim(1))
-                .squeeze_dim::<1>(1)
+            cross_entropy(model.forward(input), labels)
         })?;
     let shares = ops::log_softmax(fitted.model.forward(rows_of(&x, width, pool, &device)));
     Ok(values_of(shares)?

@@ -2,18 +2,13 @@
 
 use super::baselines::FullData;
 use super::input::{Data, Scaling, problem, spread};
-use super::{Chooser, Coreset, TaskOptions, effective_rows};
-use arrow::array::{ArrayRef, Float64Array, UInt64Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow::record_batch::RecordBatch;
-use ndarray::Array2;
-use papertrial_core::data::{Output, Table};
+use super::{Chooser, TaskOptions, effective_rows};
+use crate::weighted;
+use papertrial_core::data::Output;
 use papertrial_core::task::{Applied, Context, Job};
 use papertrial_core::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// The side file.
@@ -59,13 +54,7 @@ pub(super) fn write(
 ) -> Result<Applied> {
     let mut output = Output::table(out)?;
     let table = job.table("data", context)?;
-    if table.columns().contains(&WEIGHT) {
-        return Err(Error::column(
-            table.name(),
-            WEIGHT,
-            "is the name of the column that the output gets; rename it",
-        ));
-    }
+    weighted::check(&table)?;
     let mut data = Data::of(&table, &job.roles, asked, context)?;
     if asked.standardise {
         Scaling::of(&data.x).apply(&mut data.x);
@@ -81,7 +70,13 @@ pub(super) fn write(
     let full_loss = FullData {}.choose(&*problem, n, context)?.loss;
     let full_fit_seconds = start.elapsed().as_secs_f64();
 
-    output.write(&chosen_rows(&table, &found)?)?;
+    let chosen: Vec<(usize, f64)> = found
+        .rows
+        .iter()
+        .copied()
+        .zip(found.weights.iter().copied())
+        .collect();
+    output.write(&weighted::rows(&table, &chosen)?)?;
     let gap = |loss: f64| (full_loss > 0.0).then(|| loss / full_loss - 1.0);
     let weight_sum = found.weights.iter().sum();
     let report = Report {
@@ -134,47 +129,4 @@ pub(super) fn write(
         summary,
         notes: found.notes,
     })
-}
-
-/// Name of the output's own column.
-const WEIGHT: &str = "weight";
-
-/// The rows of the table that were chosen, all their columns, and the weights.
-fn chosen_rows(table: &Table, found: &Coreset<Array2<f64>>) -> Result<Vec<RecordBatch>> {
-    let failed = |e: arrow::error::ArrowError| Error::Failed(e.to_string());
-    let fields: Vec<_> = table
-        .schema()
-        .fields()
-        .iter()
-        .cloned()
-        .chain([Arc::new(Field::new(WEIGHT, DataType::Float64, false))])
-        .collect();
-    let schema = Arc::new(Schema::new(fields));
-    let mut start = 0;
-    let mut at = 0;
-    let mut written = Vec::new();
-    for batch in table.batches()? {
-        let batch = batch?;
-        let end = start + batch.num_rows();
-        let from = at;
-        while at < found.rows.len() && found.rows[at] < end {
-            at += 1;
-        }
-        if at > from {
-            let rows = &found.rows[from..at];
-            let places = UInt64Array::from_iter_values(rows.iter().map(|r| (r - start) as u64));
-            let mut columns = take_record_batch(&batch, &places)
-                .map_err(failed)?
-                .columns()
-                .to_vec();
-            let weights: ArrayRef = Arc::new(Float64Array::from(found.weights[from..at].to_vec()));
-            columns.push(weights);
-            written.push(RecordBatch::try_new(schema.clone(), columns).map_err(failed)?);
-        }
-        start = end;
-    }
-    if at < found.rows.len() {
-        return Err(Error::file(table.name(), "changed while it was read"));
-    }
-    Ok(written)
 }

@@ -463,8 +463,7 @@ fn score(
 
 /// The method of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Chooser>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "coreset", &job.method)?;
-    let asked: TaskOptions = options::build("coreset", &job.task_options)?;
+    let (method, asked): (_, TaskOptions) = Entry::prepare(METHODS, job)?;
     for (option, value) in [("c", asked.c), ("huber-delta", asked.huber_delta)] {
         if value <= 0.0 {
             return Err(Error::option(option, "must be above 0"));
@@ -476,7 +475,7 @@ fn prepare(job: &Job) -> Result<(Box<dyn Chooser>, TaskOptions)> {
             "must be between 0 and 1, neither of them",
         ));
     }
-    Ok(((entry.build)(&job.options)?, asked))
+    Ok((method, asked))
 }
 
 #[cfg(test)]

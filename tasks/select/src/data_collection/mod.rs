@@ -333,11 +333,7 @@ impl Task for DataCollection {
 
 /// The method of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Collector>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "data-collection", &job.method)?;
-    Ok((
-        (entry.build)(&job.options)?,
-        options::build("data-collection", &job.task_options)?,
-    ))
+    Entry::prepare(METHODS, job)
 }
 
 /// 95 % intervals of a group, over curves fitted to points with noise of their standard errors.

@@ -9,8 +9,9 @@ use super::pool::{Choice, Look, Needs, Pool, Selector, Subset, Trainer};
 use super::prepare::Rows;
 use super::race::{followed, schedule};
 use super::{TaskOptions, chosen};
+use crate::weighted::{self, WEIGHT};
 use arrow::array::{Array, ArrayRef, Float64Array, UInt64Array};
-use arrow::compute::{concat, take, take_record_batch};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use ndarray::Array2;
@@ -185,51 +186,17 @@ impl Trainer for NoTrainer {
     }
 }
 
-const WEIGHT: &str = "weight";
-
 /// The chosen rows of the table, as they are, and their weights.
 fn chosen_rows(table: &Table, subset: &Subset) -> Result<Vec<RecordBatch>> {
-    if table.columns().contains(&WEIGHT) {
-        return Err(Error::column(
-            table.name(),
-            WEIGHT,
-            "is the name of the column that is written; give this one another name",
-        ));
-    }
-    let failed = |e: arrow::error::ArrowError| Error::Failed(e.to_string());
-    let mut order: Vec<(usize, f64)> = subset
+    weighted::check(table)?;
+    let mut chosen: Vec<(usize, f64)> = subset
         .rows
         .iter()
         .enumerate()
         .map(|(at, row)| (*row, weight_of(subset, at)))
         .collect();
-    order.sort_unstable_by_key(|(row, _)| *row);
-    let fields = table.schema().fields().iter().cloned();
-    let weight = Arc::new(Field::new(WEIGHT, DataType::Float64, false));
-    let schema = Arc::new(Schema::new(fields.chain([weight]).collect::<Vec<_>>()));
-    let (mut start, mut at) = (0, 0);
-    let mut written = Vec::new();
-    for batch in table.batches()? {
-        let batch = batch?;
-        let end = start + batch.num_rows();
-        let from = at;
-        while at < order.len() && order[at].0 < end {
-            at += 1;
-        }
-        let here = &order[from..at];
-        let places =
-            UInt64Array::from_iter_values(here.iter().map(|(row, _)| (row - start) as u64));
-        let mut columns = take_record_batch(&batch, &places)
-            .map_err(failed)?
-            .columns()
-            .to_vec();
-        columns.push(Arc::new(Float64Array::from_iter_values(
-            here.iter().map(|(_, w)| *w),
-        )));
-        written.push(RecordBatch::try_new(schema.clone(), columns).map_err(failed)?);
-        start = end;
-    }
-    Ok(written)
+    chosen.sort_unstable_by_key(|(row, _)| *row);
+    weighted::rows(table, &chosen)
 }
 
 /// A batch of lines for each round.

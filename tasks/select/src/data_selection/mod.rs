@@ -269,11 +269,7 @@ impl Task for DataSelection {
 
 /// The method of a job and what is asked of the task.
 fn prepared(job: &Job) -> Result<(Box<dyn Selector>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "data-selection", &job.method)?;
-    Ok((
-        (entry.build)(&job.options)?,
-        options::build("data-selection", &job.task_options)?,
-    ))
+    Entry::prepare(METHODS, job)
 }
 
 /// One race on the trial's pool with these labels.

@@ -14,7 +14,7 @@ use papertrial_core::task::Context;
 use papertrial_core::{Error, Result};
 use papertrial_nn::blocks::{Activation, Mlp, SmallCnn};
 use papertrial_nn::train::{Fit, Optimiser, Schedule, Training};
-use papertrial_nn::{classes_of, device, ops, rows_of, seeded, values_of};
+use papertrial_nn::{classes_of, cross_entropy, device, rows_of, seeded, values_of};
 use papertrial_numerics::sampling::rng;
 use rand::{Rng, RngExt};
 use schemars::JsonSchema;
@@ -200,8 +200,7 @@ impl<'a> Networks<'a> {
             };
             let classes: Tensor<1, Int> = classes_of(rows.iter().map(|r| self.labels[*r]), &device);
             let (_, logits) = self.forward(model, x);
-            let logs = ops::log_softmax(logits).gather(1, classes.unsqueeze_dim::<2>(1));
-            -logs.squeeze_dim::<1>(1)
+            cross_entropy(logits, classes)
         }
     }
 

@@ -411,15 +411,14 @@ impl Task for LabellingInstructions {
 
 /// The method of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Curator>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "labelling-instructions", &job.method)?;
-    let asked: TaskOptions = options::build("labelling-instructions", &job.task_options)?;
+    let (method, asked): (_, TaskOptions) = Entry::prepare(METHODS, job)?;
     if asked.alpha.is_some() && asked.fusion != Fusion::Early {
         return Err(Error::option(
             "alpha",
             "is the weight of early fusion; late fusion has none, leave it out",
         ));
     }
-    Ok(((entry.build)(&job.options)?, asked))
+    Ok((method, asked))
 }
 
 /// What the reader should know of the rule and the index.

@@ -351,9 +351,7 @@ impl Task for PairFiltering {
 
 /// The filter of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn PairFilter>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "pair-filtering", &job.method)?;
-    let asked: TaskOptions = options::build("pair-filtering", &job.task_options)?;
-    Ok(((entry.build)(&job.options)?, asked))
+    Entry::prepare(METHODS, job)
 }
 
 #[cfg(test)]

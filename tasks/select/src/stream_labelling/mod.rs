@@ -340,15 +340,14 @@ impl Task for StreamLabelling {
 
 /// The strategy of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Start>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "stream-labelling", &job.method)?;
-    let asked: TaskOptions = options::build("stream-labelling", &job.task_options)?;
+    let (method, asked): (_, TaskOptions) = Entry::prepare(METHODS, job)?;
     if asked.forgetting <= 0.0 {
         return Err(Error::option("forgetting", "must be above 0"));
     }
     if asked.learning_rate <= 0.0 {
         return Err(Error::option("learning-rate", "must be above 0"));
     }
-    Ok(((entry.build)(&job.options)?, asked))
+    Ok((method, asked))
 }
 
 /// Rows at which the rule behind the labels is known to change.

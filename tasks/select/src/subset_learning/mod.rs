@@ -546,11 +546,7 @@ fn learned(
 
 /// The method of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn SubsetLearner>, TaskOptions)> {
-    let entry = Entry::find(METHODS, "subset-learning", &job.method)?;
-    Ok((
-        (entry.build)(&job.options)?,
-        options::build("subset-learning", &job.task_options)?,
-    ))
+    Entry::prepare(METHODS, job)
 }
 
 /// Refuses what has no meaning when sets are given and none is held out for a test.

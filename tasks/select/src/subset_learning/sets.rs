@@ -1,8 +1,5 @@
 //! Ground sets: what a subset is chosen from, and how they are read from a table with one row an element.
 
-use arrow::array::AsArray;
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
 use ndarray::{Array2, ArrayView1, Axis};
 use papertrial_core::data::{Features, Roles, Table};
 use papertrial_core::task::Context;
@@ -239,18 +236,7 @@ fn check_open_sizes(sets: &[GroundSet]) -> Result<()> {
 
 /// Cells of a column as texts; `None` for an empty one.
 fn texts(table: &Table, option: &str, column: &str) -> Result<Vec<Option<String>>> {
-    let index = table.column_for(option, column)?;
-    let mut all = Vec::new();
-    for array in table.column(index)? {
-        let text =
-            cast(&array, &DataType::Utf8).map_err(|e| Error::column(table.name(), column, e))?;
-        all.extend(text.as_string::<i32>().iter().map(|c| {
-            c.map(str::trim)
-                .filter(|c| !c.is_empty())
-                .map(str::to_owned)
-        }));
-    }
-    Ok(all)
+    table.texts(table.column_for(option, column)?)
 }
 
 /// Chosen marks of all rows.

@@ -21,7 +21,7 @@ use papertrial_nn::burn::module::{Initializer, Module, Param};
 use papertrial_nn::burn::nn::{Linear, LinearConfig};
 use papertrial_nn::burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 use papertrial_nn::train::{Optimiser, Schedule, Stepper, Training};
-use papertrial_nn::{classes_of, device, ops, seeded, values_of};
+use papertrial_nn::{classes_of, cross_entropy, device, seeded, values_of};
 use papertrial_numerics::sampling;
 use rand::seq::SliceRandom;
 
@@ -114,7 +114,6 @@ impl Net {
     /// -log p of each next token of the batch, \[tokens\], in the order of [`Batch::targets`].
     fn losses(&self, batch: &Batch, device: &Device) -> Tensor<1> {
         let (places, next) = batch.targets();
-        let n = places.len();
         let states = self.states(batch, None, device);
         let [b, l, d] = states.dims();
         // Only tokens that have a next one reach the output layer.
@@ -122,8 +121,7 @@ impl Net {
             .reshape([b * l, d])
             .select(0, classes_of(places, device));
         let logits = states.matmul(self.tokens.val().transpose());
-        let next = classes_of(next, device).reshape([n, 1]);
-        ops::log_softmax(logits).gather(1, next).neg().reshape([n])
+        cross_entropy(logits, classes_of(next, device))
     }
 }
 

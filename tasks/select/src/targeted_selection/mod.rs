@@ -311,8 +311,7 @@ impl Task for TargetedSelection {
 
 /// The method of a job and what is asked of the task.
 fn prepare(job: &Job) -> Result<(Box<dyn Selector>, TaskOptions)> {
-    let entry = Entry::find(METHODS, NAME, &job.method)?;
-    let options: TaskOptions = options::build(NAME, &job.task_options)?;
+    let (method, options): (_, TaskOptions) = Entry::prepare(METHODS, job)?;
     if !options.width.is_multiple_of(options.heads) {
         return Err(Error::option(
             "heads",
@@ -322,7 +321,7 @@ fn prepare(job: &Job) -> Result<(Box<dyn Selector>, TaskOptions)> {
             ),
         ));
     }
-    Ok(((entry.build)(&job.options)?, options))
+    Ok((method, options))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! touches would grow without end, so P is not divided by f while its trace is above its first one.
 //! O(d^2) for a label and for the leverage z' P z.
 
+use super::dot;
 use serde::{Deserialize, Serialize};
 
 const START: f64 = 1000.0;
@@ -82,10 +83,6 @@ impl LeastSquares {
 
 fn extended(x: &[f64]) -> Vec<f64> {
     x.iter().copied().chain([1.0]).collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

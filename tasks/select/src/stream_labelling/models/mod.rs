@@ -63,6 +63,11 @@ impl Prediction {
     }
 }
 
+/// Sum of products, over the shorter of both.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 /// Place of the largest value, the first of equals.
 pub fn largest(values: &[f64]) -> usize {
     let mut best = 0;

@@ -5,7 +5,7 @@
 //! same whatever the number and the size of the columns. A weight of more than 1 is taken in steps of at most 1.
 //! O(K d) for a prediction and for a label.
 
-use super::shares;
+use super::{dot, shares};
 use serde::{Deserialize, Serialize};
 
 /// The weights, row by row.
@@ -77,11 +77,6 @@ impl Softmax {
     pub fn classes(&self) -> usize {
         self.classes
     }
-}
-
-/// Over the shorter of both.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]
