@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::journal::Journal;
 use crate::judge::Estimate;
 use crate::options::Settings;
-use crate::plan::{self, Source};
+use crate::plan::{self, Contender, Source};
 use crate::runner::{self, Event};
-use crate::task::{Context, Curve, Family, Input, Job, MethodInfo, MetricInfo, Task};
+use crate::task::{Context, Curve, Family, Input, Job, MetricInfo, Task};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -23,6 +23,9 @@ pub struct Leaderboard {
     /// The metric by which they are ordered.
     #[serde(skip)]
     pub by: Option<MetricInfo>,
+    /// The metric against which it is weighed; seconds of a job without one.
+    #[serde(skip)]
+    pub against: Option<MetricInfo>,
     /// Number of seeds.
     #[serde(skip)]
     pub seeds: u64,
@@ -42,10 +45,10 @@ pub struct Leaderboard {
 pub struct Described {
     /// File, data set or simulation.
     pub path: String,
-    /// Rows.
-    pub rows: u64,
-    /// Columns.
-    pub columns: u64,
+    /// Rows; absent where the task reads no table.
+    pub rows: Option<u64>,
+    /// Columns; absent where the task reads no table.
+    pub columns: Option<u64>,
     /// SHA-256; absent for a simulation.
     pub checksum: Option<String>,
 }
@@ -53,7 +56,7 @@ pub struct Described {
 /// One method of a leaderboard.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// Method.
+    /// Method, with the options in which it differs from others of the same method.
     pub method: String,
     /// Mean and interval of each metric over the seeds.
     pub metrics: BTreeMap<String, Estimate>,
@@ -69,6 +72,8 @@ pub struct Row {
     pub why: Option<String>,
     /// Whether its mean is the best.
     pub best: bool,
+    /// Whether no other is at least as good and as cheap and one of both more so (the Pareto front).
+    pub front: bool,
 }
 
 /// What is compared.
@@ -77,8 +82,8 @@ pub struct Comparison<'a> {
     pub family: &'a Family,
     /// The task.
     pub task: &'static dyn Task,
-    /// The methods.
-    pub methods: Vec<MethodInfo>,
+    /// The methods with options of their own.
+    pub contenders: Vec<Contender>,
     /// The data.
     pub source: Source,
     /// Options for the task and for every method that has them.
@@ -87,6 +92,8 @@ pub struct Comparison<'a> {
     pub seeds: u64,
     /// Metric by which to order, if the user named one.
     pub by: Option<MetricInfo>,
+    /// Metric against which to weigh it; seconds of a job without one.
+    pub against: Option<MetricInfo>,
 }
 
 /// Runs every method with every seed and orders them by the metric.
@@ -103,27 +110,30 @@ pub fn compare(
     let Comparison {
         family,
         task,
-        methods,
+        contenders,
         source,
         options,
         seeds,
         by,
+        against,
     } = comparison;
-    plan::check_shared(*task, methods, options)?;
+    let methods: Vec<_> = contenders.iter().map(|c| c.method.clone()).collect();
+    plan::check_shared(*task, &methods, options)?;
     let mut jobs = Vec::new();
-    for method in methods {
+    for contender in contenders {
         for seed in 0..*seeds {
-            let job = plan::job(*task, method, options, &Settings::new(), source, seed)?;
+            let Contender { method, own, .. } = contender;
+            let job = plan::job(*task, method, options, own, source, seed)?;
             // Seconds are part of every leaderboard, so no two jobs share the machine unless the user says so.
             jobs.push(plan::planned(family, job, settings.jobs <= 1));
         }
     }
-    let dataset = describe(&jobs[0].job, family)?;
+    let dataset = describe(&jobs[0].job, family, *task)?;
     let ended = runner::run(&jobs, settings, journal, fresh, tell)?;
     let seeds_of = *seeds as usize;
     let mut rows = Vec::new();
     let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
-    for (m, method) in methods.iter().enumerate() {
+    for (m, contender) in contenders.iter().enumerate() {
         let mine = &ended[m * seeds_of..(m + 1) * seeds_of];
         let n = mine.len() as f64;
         let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -138,13 +148,13 @@ pub fn compare(
                     notes.len() - 1
                 });
                 let by = &mut notes[place].1;
-                if by.last() != Some(&method.facts.name) {
-                    by.push(method.facts.name);
+                if by.last() != Some(&contender.name.as_str()) {
+                    by.push(&contender.name);
                 }
             }
         }
         let row = Row {
-            method: method.facts.name.into(),
+            method: contender.name.clone(),
             metrics: values
                 .into_iter()
                 .filter_map(|(name, v)| Estimate::of(&v).map(|e| (name, e)))
@@ -155,6 +165,7 @@ pub fn compare(
             failed: mine.iter().filter(|(o, _)| o.measurement.is_none()).count(),
             why: mine.iter().find_map(|(o, _)| o.failure.clone()),
             best: false,
+            front: false,
         };
         let curves = mine
             .iter()
@@ -187,12 +198,20 @@ pub fn compare(
                 row.0.best = key(&row.0) == top;
             }
         }
+        let places: Vec<(f64, f64)> = rows
+            .iter()
+            .map(|(row, ..)| (key(row), cost(row, *against)))
+            .collect();
+        for (row, front) in rows.iter_mut().zip(front(&places)) {
+            row.0.front = front;
+        }
     }
     let mut board = Leaderboard {
         task: task.name().into(),
         dataset,
         rows: Vec::new(),
         by,
+        against: *against,
         seeds: *seeds,
         options: Vec::new(),
         curves: Vec::new(),
@@ -200,7 +219,7 @@ pub fn compare(
         notes: notes
             .into_iter()
             .map(|(note, by)| {
-                if by.len() == methods.len() {
+                if by.len() == contenders.len() {
                     note
                 } else {
                     format!("{}: {note}", by.join(", "))
@@ -216,7 +235,36 @@ pub fn compare(
     Ok(board)
 }
 
-fn describe(job: &Job, family: &Family) -> Result<Described> {
+/// What a row costs: less is better. Infinite where it was not measured.
+pub(crate) fn cost(row: &Row, against: Option<MetricInfo>) -> f64 {
+    match against {
+        None => row.seconds,
+        Some(metric) => row.metrics.get(metric.name).map_or(f64::INFINITY, |e| {
+            if metric.higher_is_better == Some(true) {
+                -e.mean
+            } else {
+                e.mean
+            }
+        }),
+    }
+}
+
+/// Which of the points (quality, cost) no other dominates: none is at least as good and as cheap and one of both more
+/// so. A point without both is on no front.
+fn front(points: &[(f64, f64)]) -> Vec<bool> {
+    let finite = |p: &(f64, f64)| p.0.is_finite() && p.1.is_finite();
+    points
+        .iter()
+        .map(|p| {
+            finite(p)
+                && !points
+                    .iter()
+                    .any(|q| finite(q) && q.0 >= p.0 && q.1 <= p.1 && q != p)
+        })
+        .collect()
+}
+
+fn describe(job: &Job, family: &Family, task: &dyn Task) -> Result<Described> {
     let Some(input) = job.inputs.get("data") else {
         return Err(crate::Error::BadInput("no data were named".into()));
     };
@@ -225,6 +273,14 @@ fn describe(job: &Job, family: &Family) -> Result<Described> {
         ..Context::with_seed(job.seed)
     };
     let (table, checksum) = match input {
+        Input::File { path, checksum, .. } if task.opens(path) => {
+            return Ok(Described {
+                path: input.shown(),
+                rows: None,
+                columns: None,
+                checksum: Some(checksum.clone()).filter(|sum| !sum.is_empty()),
+            });
+        }
         Input::File {
             path,
             read,
@@ -237,8 +293,44 @@ fn describe(job: &Job, family: &Family) -> Result<Described> {
     job.roles.check(&table)?;
     Ok(Described {
         path: input.shown(),
-        rows: table.rows(),
-        columns: table.columns().len() as u64,
+        rows: Some(table.rows()),
+        columns: Some(table.columns().len() as u64),
         checksum,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_front_of_five_points() {
+        // Better and dearer stay; equal ones both stay; the dominated and the unmeasured do not.
+        let points = [
+            (0.9, 5.0),
+            (0.8, 1.0),
+            (0.8, 1.0),
+            (0.8, 2.0),
+            (0.95, f64::INFINITY),
+        ];
+        assert_eq!(front(&points), [true, true, true, false, false]);
+        assert!(front(&[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_point_is_on_the_front_or_dominated_by_one_on_it(
+            points in prop::collection::vec((0u8..6, 0u8..6), 1..12)
+        ) {
+            let points: Vec<(f64, f64)> =
+                points.into_iter().map(|(q, c)| (q.into(), c.into())).collect();
+            let on = front(&points);
+            let chosen: Vec<_> = points.iter().zip(&on).filter(|p| *p.1).map(|p| p.0).collect();
+            for (p, on) in points.iter().zip(&on) {
+                let beaten = chosen.iter().any(|q| q.0 >= p.0 && q.1 <= p.1 && *q != p);
+                prop_assert_eq!(*on, !beaten);
+            }
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use crate::data::{ReadOptions, Roles, file_checksum, sets};
 use crate::error::{Error, Result};
-use crate::options::{self, Settings};
+use crate::options::{self, OptionInfo, OptionKind, Settings};
 use crate::runner::Planned;
 use crate::task::{Family, Input, Job, MethodInfo, MetricInfo, Task, unknown_method};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -197,6 +198,92 @@ pub fn check_shared(task: &dyn Task, methods: &[MethodInfo], shared: &Settings) 
         }
     }
     Ok(())
+}
+
+/// A method with options of its own, under a name that tells it apart from the others of a comparison.
+#[derive(Debug, Clone)]
+pub struct Contender {
+    /// Name: the method, and the options in which it differs.
+    pub name: String,
+    /// The method.
+    pub method: MethodInfo,
+    /// Its own options, of the method or of the task.
+    pub own: Settings,
+}
+
+/// One axis of a grid: an option and the values that it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// Option.
+    pub option: String,
+    /// Its values; `None` for all words that it can be.
+    pub values: Option<Vec<Value>>,
+}
+
+/// Every method with every combination of the axes that it knows; a method that knows none stands once.
+///
+/// # Errors
+/// An option that neither the task nor a method has, one without a list of words and without values, or an impossible
+/// value.
+pub fn grid(task: &dyn Task, methods: &[MethodInfo], axes: &[Axis]) -> Result<Vec<Contender>> {
+    let of_task = task.options();
+    for axis in axes {
+        check_shared(
+            task,
+            methods,
+            &Settings::from_iter([(axis.option.clone(), Value::Null)]),
+        )?;
+    }
+    let mut all = Vec::new();
+    for method in methods {
+        let mut mine = vec![Contender {
+            name: method.facts.name.into(),
+            method: method.clone(),
+            own: Settings::new(),
+        }];
+        for axis in axes {
+            let find = |infos: &[OptionInfo]| infos.iter().find(|o| o.name == axis.option).cloned();
+            let Some(info) = find(&method.options).or_else(|| find(&of_task)) else {
+                continue;
+            };
+            let values = values(method.facts.name, axis, &info)?;
+            mine = mine
+                .iter()
+                .flat_map(|c| {
+                    values.iter().map(|value| {
+                        let shown = match value {
+                            Value::String(word) => word.clone(),
+                            other => other.to_string(),
+                        };
+                        let mut more = c.clone();
+                        more.name = format!("{} {}={shown}", c.name, axis.option);
+                        more.own.insert(axis.option.clone(), value.clone());
+                        more
+                    })
+                })
+                .collect();
+        }
+        all.extend(mine);
+    }
+    Ok(all)
+}
+
+fn values(owner: &str, axis: &Axis, info: &OptionInfo) -> Result<Vec<Value>> {
+    match (&axis.values, &info.kind) {
+        (Some(values), _) => values
+            .iter()
+            .map(|value| options::check(owner, info, value))
+            .collect(),
+        (None, OptionKind::Word(words)) => Ok(words.iter().cloned().map(Value::String).collect()),
+        (None, OptionKind::Switch) => Ok(vec![Value::Bool(false), Value::Bool(true)]),
+        (None, kind) => Err(Error::option(
+            &axis.option,
+            format!(
+                "it is {kind}, so a grid needs its values: {}=A/B/C",
+                axis.option
+            ),
+        )),
+    }
 }
 
 /// One job: `shared` options reach the task and the method as far as they have them, `own` ones must fit.

@@ -39,6 +39,10 @@ pub trait Task: Send + Sync {
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
+    /// Whether it opens `path` itself: a folder, or a file that is no table, such as a capture of packets.
+    fn opens(&self, _path: &Path) -> bool {
+        false
+    }
     /// Runs the job's method and scores it.
     ///
     /// # Errors
@@ -373,6 +377,9 @@ pub struct Applied {
     pub summary: Vec<(String, String)>,
     /// Remarks for the reader.
     pub notes: Vec<String>,
+    /// What could not be processed and was left out, with the reason; the program then ends with status 1.
+    #[serde(default)]
+    pub skipped: Vec<String>,
 }
 
 /// The bytes of `rows` x `width` numbers of eight bytes.

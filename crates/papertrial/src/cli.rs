@@ -4,8 +4,9 @@ use clap::{Args, Parser, Subcommand};
 use papertrial_core::data::{ReadOptions, Roles};
 use papertrial_core::options::{Settings, assignment};
 use papertrial_core::plan::{self, Source};
-use papertrial_core::task::{Family, Task};
+use papertrial_core::task::{Family, Input, Task};
 use papertrial_core::{Error, Result};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ pub struct TryArgs {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  papertrial compare clustering --data my.csv --label kind --set k=3\n  papertrial compare clustering --data iris --methods k-means,ppp --seeds 5 --report iris.html"
+    after_help = "Examples:\n  papertrial compare clustering --data my.csv --label kind --set k=3\n  papertrial compare clustering --data iris --methods k-means,ppp --seeds 5 --report iris.html\n  papertrial compare flow-intrusion --data flows.csv --methods flowtransformer --grid encoding,head --against parameters"
 )]
 pub struct CompareArgs {
     /// Task, such as clustering
@@ -140,9 +141,15 @@ pub struct CompareArgs {
     /// Methods to compare, with commas; without it, all of the task
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub methods: Vec<String>,
+    /// Every combination of these options' values: an option that is one of several words, or NAME=A/B/C
+    #[arg(long, value_name = "OPTION,OPTION=A/B", value_delimiter = ',')]
+    pub grid: Vec<String>,
     /// Metric by which they are ordered
     #[arg(long, value_name = "METRIC")]
     pub metric: Option<String>,
+    /// Metric against which it is weighed on the Pareto front; without it, seconds of a job
+    #[arg(long, value_name = "METRIC")]
+    pub against: Option<String>,
     /// Number of seeds
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub seeds: u64,
@@ -155,7 +162,7 @@ pub struct CompareArgs {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  papertrial run ppp --data my.csv --id name --out groups.csv\n  papertrial run k-means --data new.csv --model groups.model.json --out new-groups.csv"
+    after_help = "Examples:\n  papertrial run ppp --data my.csv --id name --out groups.csv\n  papertrial run k-means --data new.csv --model groups.model.json --out new-groups.csv\n  tcpdump -w - | papertrial run flowtransformer --data - --follow --model detector --out alerts.jsonl"
 )]
 pub struct RunArgs {
     /// Method, such as k-means
@@ -171,6 +178,9 @@ pub struct RunArgs {
     /// Where the output goes: .csv, .parquet, .arrow or .jsonl
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
+    /// Go on reading as --data grows, or from standard input with --data -, until interrupted or its end
+    #[arg(long)]
+    pub follow: bool,
     /// Seed of every random draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -302,6 +312,20 @@ impl DataArg {
             source = source.with(name, Path::new(path), &read, task)?;
         }
         Ok(source)
+    }
+
+    /// The data as a file that is still being written, or standard input for `-`.
+    pub fn growing(&self) -> Result<Source> {
+        let input = Input::File {
+            path: PathBuf::from(&self.data),
+            read: self.read()?,
+            checksum: String::new(),
+        };
+        Ok(Source {
+            input,
+            roles: self.roles(),
+            others: BTreeMap::new(),
+        })
     }
 
     pub fn read(&self) -> Result<ReadOptions> {

@@ -146,6 +146,24 @@ fn strict_makes_a_failed_claim_an_error() {
 }
 
 #[test]
+fn a_grid_compares_every_combination_and_marks_the_front() {
+    let bench = Bench::new();
+    let words = ["compare", "clustering", "--data", "iris", "--seeds", "1"];
+    let grid = ["--methods", "k-means,ward", "--grid", "k=2/3,init"];
+    let board = bench.json(&[&words[..], &grid[..]].concat());
+    let rows = board["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|r| r["method"].as_str().unwrap()).collect();
+    // Ward takes k but knows no init.
+    assert_eq!(names.iter().filter(|n| n.starts_with("ward ")).count(), 2);
+    assert!(names.contains(&"k-means k=3 init=random"), "{names:?}");
+    assert!(rows.iter().any(|r| r["front"] == true));
+    for (axis, told) in [("k", "k=A/B/C"), ("hue", "hue"), ("k=x", "whole number")] {
+        let grid = ["--methods", "k-means", "--grid", axis];
+        bench.refused(&[&words[..], &grid[..]].concat(), &[told]);
+    }
+}
+
+#[test]
 fn compare_json_has_the_documented_shape() {
     let bench = Bench::new();
     let file = bench.file("a.csv", "x,y,kind\n1,2,a\n2,1,a\n9,8,b\n8,9,b\n");

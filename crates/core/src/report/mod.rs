@@ -281,7 +281,8 @@ fn leaderboard_page(board: &Leaderboard, metrics: &[MetricInfo]) -> Markup {
         &format!("{} on {}", board.task, d.path),
         html! {
             p {
-                (d.rows) " rows, " (d.columns) " columns, " (board.seeds) " seeds."
+                @if let (Some(rows), Some(columns)) = (d.rows, d.columns) { (rows) " rows, " (columns) " columns, " }
+                (board.seeds) " seeds."
                 @if let Some(sum) = &d.checksum { " SHA-256: " code { (sum) } }
             }
             div.scroll {
@@ -294,7 +295,7 @@ fn leaderboard_page(board: &Leaderboard, metrics: &[MetricInfo]) -> Markup {
                     tbody {
                         @for row in &board.rows {
                             tr class=[row.best.then_some("best")] {
-                                td { (row.method) @if row.best { " ★" } }
+                                td { (row.method) @if row.best { " ★" } @if row.front { " ◆" } }
                                 @for m in &shown_metrics {
                                     td.number { (interval(row.metrics.get(m.name))) }
                                 }
@@ -307,7 +308,10 @@ fn leaderboard_page(board: &Leaderboard, metrics: &[MetricInfo]) -> Markup {
                 }
             }
             @if let Some(by) = board.by {
-                p.meta { "★ best mean " (by.name) ": " (by.about) "." }
+                p.meta {
+                    "★ best mean " (by.name) ": " (by.about) ". ◆ on the Pareto front: none is better at no higher "
+                    (board.against.map_or("seconds of a job", |m| m.name)) "."
+                }
                 (PreEscaped(plot::leaderboard(board, by)))
             }
             @for row in board.rows.iter().filter(|r| r.failed > 0) {

@@ -1,7 +1,7 @@
 //! Plots as SVG that takes its text colour from the page.
 
 use crate::judge::{Estimate, plain};
-use crate::leaderboard::Leaderboard;
+use crate::leaderboard::{Leaderboard, cost};
 use crate::task::{Curve, MetricInfo};
 use crate::trial::Trial;
 use plotters::prelude::*;
@@ -192,16 +192,21 @@ pub(super) fn curves(name: &str, lines: &[(&str, &Curve)]) -> String {
     })
 }
 
-/// Quality against seconds, a dot for each method.
+/// Quality against cost, a dot for each method; a line joins those on the Pareto front.
 pub(super) fn leaderboard(board: &Leaderboard, by: MetricInfo) -> String {
-    let dots: Vec<(&str, f64, f64)> = board
+    // Costs of any size but none below zero: a logarithm tells them apart.
+    let dots: Vec<(&str, f64, f64, bool)> = board
         .rows
         .iter()
         .filter_map(|r| {
             let quality = r.metrics.get(by.name)?.mean;
-            Some((r.method.as_str(), r.seconds.max(1e-3).log10(), quality))
+            let cost = cost(r, board.against).abs().max(1e-9).log10();
+            Some((r.method.as_str(), cost, quality, r.front)).filter(|d| d.1.is_finite())
         })
         .collect();
+    let mut edge: Vec<(f64, f64)> = dots.iter().filter(|d| d.3).map(|d| (d.1, d.2)).collect();
+    edge.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let cost_name = board.against.map_or("seconds", |m| m.name);
     let (Some(xs), Some(ys)) = (
         range(dots.iter().map(|d| d.1)),
         range(dots.iter().map(|d| d.2)),
@@ -210,7 +215,11 @@ pub(super) fn leaderboard(board: &Leaderboard, by: MetricInfo) -> String {
     };
     // Room for names to the right of the last dot.
     let right = xs.1 + (xs.1 - xs.0) * 0.3;
-    figure(340, &format!("{} against seconds a job", by.name), |root| {
+    let caption = format!(
+        "{} against {cost_name}; the line is the Pareto front",
+        by.name
+    );
+    figure(340, &caption, |root| {
         let mut chart = ChartBuilder::on(root)
             .margin(8)
             .x_label_area_size(40)
@@ -218,7 +227,7 @@ pub(super) fn leaderboard(board: &Leaderboard, by: MetricInfo) -> String {
             .build_cartesian_2d(xs.0..right, ys.0..ys.1)?;
         chart
             .configure_mesh()
-            .x_desc("seconds (logarithmic)")
+            .x_desc(format!("{cost_name} (logarithmic)"))
             .y_desc(by.name)
             .x_labels(6)
             .y_labels(6)
@@ -229,13 +238,15 @@ pub(super) fn leaderboard(board: &Leaderboard, by: MetricInfo) -> String {
             .axis_style(AXIS)
             .label_style(("sans-serif", 13))
             .draw()?;
+        chart.draw_series(LineSeries::new(edge.iter().copied(), AXIS.stroke_width(2)))?;
         let mut taken: Vec<Place> = Vec::new();
-        for (i, (_, x, y)) in dots.iter().enumerate() {
+        for (i, (_, x, y, _)) in dots.iter().enumerate() {
             chart.draw_series([Circle::new((*x, *y), 5, colour(i).filled())])?;
             let at = chart.backend_coord(&(*x, *y));
             taken.push((at.0 - 6, at.1 - 6, 12, 12));
         }
-        for (name, x, y) in &dots {
+        // Of many, only those on the front are named.
+        for (name, x, y, _) in dots.iter().filter(|d| dots.len() <= 16 || d.3) {
             let at = chart.backend_coord(&(*x, *y));
             let (px, py) = free_place(at, name.chars().count() as i32 * 7, &mut taken);
             root.draw(&Text::new(

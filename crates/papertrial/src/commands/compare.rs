@@ -7,13 +7,15 @@ use crate::terminal::{self, Bars, print};
 use papertrial_core::error::bytes;
 use papertrial_core::judge::plain;
 use papertrial_core::leaderboard::{Comparison, Leaderboard, compare};
+use papertrial_core::options::assignment;
+use papertrial_core::plan::{self, Axis};
 use papertrial_core::worker::find_task;
-use papertrial_core::{Result, plan, report};
+use papertrial_core::{Result, report};
 use std::process::ExitCode;
 
 pub fn run(args: &CompareArgs, common: &Common) -> Result<ExitCode> {
     let (family, task) = find_task(FAMILIES, &args.task)?;
-    let methods = if args.methods.is_empty() {
+    let methods: Vec<_> = if args.methods.is_empty() {
         task.methods()
     } else {
         args.methods
@@ -21,22 +23,24 @@ pub fn run(args: &CompareArgs, common: &Common) -> Result<ExitCode> {
             .map(|name| plan::method(task, name))
             .collect::<Result<_>>()?
     };
-    let by = args
-        .metric
-        .as_deref()
-        .map(|m| plan::metric(task, m))
-        .transpose()?;
+    let metric = |name: &Option<String>| name.as_deref().map(|m| plan::metric(task, m)).transpose();
+    let axes = args
+        .grid
+        .iter()
+        .map(|text| axis(text))
+        .collect::<Result<Vec<_>>>()?;
     let source = args.data.source(family, task)?;
     let bars = Bars::new();
     let board = compare(
         &Comparison {
             family,
             task,
-            methods,
+            contenders: plan::grid(task, &methods, &axes)?,
             source,
             options: args.running.settings()?,
             seeds: args.seeds,
-            by,
+            by: metric(&args.metric)?,
+            against: metric(&args.against)?,
         },
         &args.running.runner()?,
         &journal()?,
@@ -61,11 +65,34 @@ pub fn run(args: &CompareArgs, common: &Common) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(none_ran)))
 }
 
+/// An axis of the grid as typed: `encoding`, or `window=4/8/16`.
+fn axis(text: &str) -> Result<Axis> {
+    if !text.contains('=') {
+        return Ok(Axis {
+            option: text.trim().into(),
+            values: None,
+        });
+    }
+    let (option, _) = assignment(text)?;
+    let values = text[text.find('=').map_or(0, |i| i + 1)..]
+        .split('/')
+        .map(|value| assignment(&format!("{option}={value}")).map(|(_, value)| value))
+        .collect::<Result<_>>()?;
+    Ok(Axis {
+        option,
+        values: Some(values),
+    })
+}
+
 fn show(board: &Leaderboard, metrics: impl Iterator<Item = &'static str>) {
     let d = &board.dataset;
+    let size = match (d.rows, d.columns) {
+        (Some(rows), Some(columns)) => format!(" ({rows} rows, {columns} columns)"),
+        _ => String::new(),
+    };
     print(&format!(
-        "{} on {} ({} rows, {} columns), {} seeds",
-        board.task, d.path, d.rows, d.columns, board.seeds
+        "{} on {}{size}, {} seeds",
+        board.task, d.path, board.seeds
     ));
     let shown: Vec<&str> = metrics
         .filter(|m| board.rows.iter().any(|r| r.metrics.contains_key(*m)))
@@ -75,11 +102,12 @@ fn show(board: &Leaderboard, metrics: impl Iterator<Item = &'static str>) {
     heads.extend(["seconds", "memory"]);
     let mut table = terminal::table(&heads);
     for row in &board.rows {
-        let name = if row.best {
-            format!("{} *", row.method)
-        } else {
-            row.method.clone()
-        };
+        let mut name = row.method.clone();
+        for (mark, has) in [(" *", row.best), (" +", row.front)] {
+            if has {
+                name.push_str(mark);
+            }
+        }
         let mut cells = vec![name];
         cells.extend(
             shown
@@ -93,6 +121,11 @@ fn show(board: &Leaderboard, metrics: impl Iterator<Item = &'static str>) {
     print(&table.to_string());
     if let Some(by) = board.by {
         print(&format!("* best mean {}: {}", by.name, by.about));
+        let cost = board.against.map_or("seconds of a job", |m| m.name);
+        print(&format!(
+            "+ on the Pareto front: none is better in {} at no higher {cost}",
+            by.name
+        ));
     }
     for row in board.rows.iter().filter(|r| r.failed > 0) {
         let why = row.why.as_deref().unwrap_or("no reason given");

@@ -306,6 +306,7 @@ impl Task for Clustering {
             files: output.finish()?,
             summary: summary(&groups),
             notes: found.map(|f| f.notes).unwrap_or_default(),
+            ..Applied::default()
         })
     }
 }

@@ -428,6 +428,7 @@ pub fn write(
         files: output.finish()?,
         summary,
         notes,
+        ..Applied::default()
     })
 }
 

@@ -434,6 +434,7 @@ impl Task for BucketCuration {
             files: output.finish()?,
             summary,
             notes: choice.notes,
+            ..Applied::default()
         })
     }
 }

@@ -128,5 +128,6 @@ pub(super) fn write(
         files: output.finish()?,
         summary,
         notes: found.notes,
+        ..Applied::default()
     })
 }

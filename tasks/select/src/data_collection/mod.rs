@@ -327,6 +327,7 @@ impl Task for DataCollection {
                 ),
             ],
             notes,
+            ..Applied::default()
         })
     }
 }

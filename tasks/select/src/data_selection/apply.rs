@@ -77,6 +77,7 @@ pub fn write(
         files: output.finish()?,
         summary,
         notes: Vec::new(),
+        ..Applied::default()
     })
 }
 

@@ -405,6 +405,7 @@ impl Task for LabellingInstructions {
                 ),
             ],
             notes,
+            ..Applied::default()
         })
     }
 }

@@ -189,5 +189,6 @@ fn write(
             .into_iter()
             .chain(trained.notes.iter().cloned())
             .collect(),
+        ..Applied::default()
     })
 }

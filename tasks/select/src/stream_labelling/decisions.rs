@@ -157,6 +157,7 @@ pub fn write(
         files: output.finish()?,
         summary,
         notes,
+        ..Applied::default()
     })
 }
 

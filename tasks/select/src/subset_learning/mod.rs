@@ -425,6 +425,7 @@ impl Task for SubsetLearning {
             files: output.finish()?,
             summary,
             notes,
+            ..Applied::default()
         })
     }
 }

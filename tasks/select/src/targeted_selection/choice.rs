@@ -179,6 +179,7 @@ pub fn apply(
             ("tasks".into(), queries.names.len().to_string()),
         ],
         notes,
+        ..Applied::default()
     })
 }
 
