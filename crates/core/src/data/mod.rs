@@ -4,6 +4,7 @@ mod csv;
 mod features;
 mod fetch;
 mod labels;
+pub mod models;
 mod npy;
 mod output;
 mod roles;

@@ -1,5 +1,6 @@
 //! Named data sets: part of the program, found in folders of the user's, or downloaded into the cache.
 
+use super::models::Model;
 use super::{ReadOptions, Roles, Table, checksum, fetch, file_checksum};
 use crate::error::{Error, Result};
 use crate::home;
@@ -61,23 +62,28 @@ pub enum Place {
 
 include!(concat!(env!("OUT_DIR"), "/datasets.rs"));
 
-static SETS: LazyLock<Result<Vec<DataSet>>> = LazyLock::new(|| {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Index {
-        set: Vec<DataSet>,
-    }
-    toml::from_str::<Index>(INDEX)
-        .map(|i| i.set)
-        .map_err(|e| Error::file("datasets/index.toml", e))
-});
+/// `datasets/index.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Index {
+    set: Vec<DataSet>,
+    model: Vec<Model>,
+}
+
+static KNOWN: LazyLock<Result<Index>> =
+    LazyLock::new(|| toml::from_str(INDEX).map_err(|e| Error::file("datasets/index.toml", e)));
 
 /// All data sets.
 ///
 /// # Errors
 /// The index that was compiled in is malformed.
 pub fn all() -> Result<&'static [DataSet]> {
-    SETS.as_deref().map_err(Clone::clone)
+    KNOWN.as_ref().map(|i| &i.set[..]).map_err(Clone::clone)
+}
+
+/// All models.
+pub(super) fn models() -> Result<&'static [Model]> {
+    KNOWN.as_ref().map(|i| &i.model[..]).map_err(Clone::clone)
 }
 
 /// The data set named `name`.

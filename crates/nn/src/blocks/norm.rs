@@ -9,6 +9,8 @@ use burn::tensor::{Device, Tensor};
 pub struct LayerNorm {
     gain: Param<Tensor<1>>,
     bias: Param<Tensor<1>>,
+    #[module(skip)]
+    epsilon: f64,
 }
 
 impl LayerNorm {
@@ -17,11 +19,18 @@ impl LayerNorm {
         LayerNorm {
             gain: Initializer::Ones.init([d], device),
             bias: Initializer::Zeros.init([d], device),
+            epsilon: 1e-5,
         }
+    }
+
+    /// With `epsilon` added to a variance before its root, in place of 1e-5.
+    pub fn with_epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
     }
 
     /// [.., d] to [.., d].
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        ops::layer_norm(x, self.gain.val(), Some(self.bias.val()), 1e-5)
+        ops::layer_norm(x, self.gain.val(), Some(self.bias.val()), self.epsilon)
     }
 }

@@ -59,6 +59,17 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// With `epsilon` in every normalisation, in place of 1e-5.
+    pub fn with_epsilon(mut self, epsilon: f64) -> Self {
+        for layer in &mut self.layers {
+            for shortcut in [&mut layer.around_attention, &mut layer.around_inner] {
+                shortcut.norm = shortcut.norm.clone().with_epsilon(epsilon);
+            }
+        }
+        self.norm = self.norm.map(|norm| norm.with_epsilon(epsilon));
+        self
+    }
+
     /// [b, l, d] to [b, l, d]; `hidden`, [b or 1, l or 1, l], is true where a position may not be looked at.
     pub fn forward(&self, mut x: Tensor<3>, hidden: Option<&Tensor<3, Bool>>) -> Tensor<3> {
         for layer in &self.layers {

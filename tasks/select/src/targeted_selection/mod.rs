@@ -32,6 +32,7 @@ mod problem;
 mod rds_plus;
 mod rows;
 mod scores;
+mod sentences;
 pub(crate) mod simulations;
 mod sources;
 mod tokens;
@@ -51,6 +52,7 @@ pub use problem::{Fitted, Pool, Queries, Ranking, Reading, Reads, Selector, Stat
 pub use rds_plus::{LastTokenStates, MeanStates, RdsPlus};
 pub use rows::{Message, Part, Row, Speaker};
 pub use scores::{Aggregate, Block, Scores, See};
+pub use sentences::Sentences;
 pub use tokens::{Encoded, Tokens, Vocabulary};
 pub use turns::{Pick, Picking, select_in_order, select_round_robin};
 pub use words::{Bm25, TfIdf};
@@ -77,6 +79,7 @@ const METHODS: &[Entry<dyn Selector>] = methods![
     TfIdf,
     Bm25,
     Embeddings,
+    Sentences,
     Uniform,
     Balanced,
 ];
