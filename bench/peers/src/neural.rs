@@ -7,9 +7,8 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, TensorData, module};
-use papertrial_nn::blocks::{Activation, Encoder, SmallCnn, Transformer};
+use burn::tensor::{Device, Tensor, TensorData};
+use papertrial_nn::blocks::{Activation, Encoder, SmallCnn, Transformer, through};
 use papertrial_nn::train::{Optimiser, Stepper, Training};
 use papertrial_nn::{classes_of, ops, seeded, values_of};
 use serde_json::{Value, json};
@@ -105,10 +104,10 @@ impl Small {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<2> {
-        let x = self.input.forward(x) + self.positions.val().unsqueeze();
+        let x = through(&self.input, x) + self.positions.val().unsqueeze();
         let x = self.encoder.forward(x, None);
         let last = x.narrow(1, WINDOW - 1, 1).squeeze_dim::<2>(1);
-        self.head.forward(ops::gelu(self.hidden.forward(last)))
+        through(&self.head, ops::gelu(through(&self.hidden, last)))
     }
 }
 
@@ -212,11 +211,11 @@ fn operation(name: &str, x: Tensor<2>, weights: &Tensor<2>) -> Result<Tensor<2>>
         }
         "conv" => {
             let pictures = x.dims()[0] / CHANNELS;
-            let y = module::conv2d(
+            let y = ops::conv2d(
                 x.reshape([pictures, CHANNELS, SIDE, SIDE]),
                 weights.clone().reshape([CHANNELS, CHANNELS, 3, 3]),
                 None,
-                ConvOptions::new([1, 1], [1, 1], [1, 1], 1),
+                1,
             );
             y.reshape([pictures * CHANNELS, SIDE * SIDE])
         }

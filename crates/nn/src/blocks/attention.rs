@@ -1,5 +1,6 @@
 //! Scaled dot-product attention with several heads (Vaswani et al., *Attention is all you need*, 1706.03762).
 
+use super::through;
 use crate::ops;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
@@ -58,9 +59,9 @@ impl Attention {
         let (heads, width) = (self.heads, d / self.heads);
         let split = |t: Tensor<3>, n: usize| t.reshape([b, n, heads, width]).swap_dims(1, 2);
         // Scaling the queries is cheaper than scaling the weights.
-        let query = split(self.query.forward(x) / (width as f64).sqrt(), l);
-        let key = split(self.key.forward(at.clone()), m);
-        let value = split(self.value.forward(at), m);
+        let query = split(through(&self.query, x) / (width as f64).sqrt(), l);
+        let key = split(through(&self.key, at.clone()), m);
+        let value = split(through(&self.value, at), m);
         let mut weights = query.matmul(key.transpose());
         if let Some(hidden) = hidden {
             let [of, from, to] = hidden.dims();
@@ -72,7 +73,7 @@ impl Attention {
         }
         let shares = self.dropout.forward(ops::softmax(weights));
         let seen = shares.matmul(value).swap_dims(1, 2).reshape([b, l, d]);
-        self.out.forward(seen)
+        through(&self.out, seen)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A small convolutional network for small pictures.
 
+use super::through;
+use crate::ops;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
@@ -15,6 +17,12 @@ pub struct SmallCnn {
     pool: MaxPool2d,
     hidden: Linear,
     head: Linear,
+}
+
+/// `layer` of [b, channels, height, width], with zeros around that keep height and width.
+fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let bias = layer.bias.as_ref().map(|b| b.val());
+    ops::conv2d(x, layer.weight.val(), bias, 1)
 }
 
 /// Numbers of the hidden layer.
@@ -45,14 +53,14 @@ impl SmallCnn {
 
     /// [b, channels, height, width] to [b, 128].
     pub fn hidden(&self, x: Tensor<4>) -> Tensor<2> {
-        let x = self.pool.forward(relu(self.first.forward(x)));
-        let x = self.pool.forward(relu(self.second.forward(x)));
-        relu(self.hidden.forward(x.flatten::<2>(1, 3)))
+        let x = self.pool.forward(relu(convolve(&self.first, x)));
+        let x = self.pool.forward(relu(convolve(&self.second, x)));
+        relu(through(&self.hidden, x.flatten::<2>(1, 3)))
     }
 
     /// [b, channels, height, width] to [b, classes].
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        self.head.forward(self.hidden(x))
+        through(&self.head, self.hidden(x))
     }
 
     /// The last layer.
@@ -73,7 +81,7 @@ mod tests {
         let model = seeded(&device, 1, |d| SmallCnn::new(1, 9, 8, 3, d)).valid();
         let x: Vec<f32> = (0..72).map(|i| ((i * 37) % 11) as f32 - 5.0).collect();
         let input = Tensor::<4>::from_data(TensorData::new(x.clone(), [1, 1, 9, 8]), &device);
-        let out = values_of(model.first.forward(input.clone())).unwrap();
+        let out = values_of(convolve(&model.first, input.clone())).unwrap();
         let w = values_of(model.first.weight.val()).unwrap();
         let b = values_of(model.first.bias.as_ref().unwrap().val()).unwrap();
         // Channel 4 at row 2, column 0: the column to the left is zeros.

@@ -1,6 +1,7 @@
 //! Multi-layer perceptron.
 
 use super::activation::Activation;
+use super::through;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
@@ -33,7 +34,7 @@ impl Mlp {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let x = self.hidden(x);
         match self.layers.last() {
-            Some(last) => last.forward(x),
+            Some(last) => through(last, x),
             None => x,
         }
     }
@@ -43,7 +44,7 @@ impl Mlp {
         for layer in self.layers.iter().take(self.layers.len().saturating_sub(1)) {
             x = self
                 .dropout
-                .forward(self.activation.apply(layer.forward(x)));
+                .forward(self.activation.apply(through(layer, x)));
         }
         x
     }

@@ -6,6 +6,7 @@
 use super::activation::Activation;
 use super::attention::Attention;
 use super::norm::LayerNorm;
+use super::through;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Tensor};
@@ -163,8 +164,8 @@ impl Inner {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.activation.apply(self.first.forward(x));
-        self.second.forward(self.dropout.forward(x))
+        let x = self.activation.apply(through(&self.first, x));
+        through(&self.second, self.dropout.forward(x))
     }
 }
 

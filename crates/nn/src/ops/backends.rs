@@ -1,10 +1,12 @@
 //! The operations as Burn's backends see them: on the CPU, and with gradients on the CPU.
 
 use super::blocks::{Kernel, Values, transform};
+use super::conv::{ConvStep, conv};
 use super::kernels::{
     Gelu, GeluBack, LayerNorm, LayerNormBack, LogSoftmax, LogSoftmaxBack, Sigmoid, SigmoidBack,
     Silu, SiluBack, Softmax, SoftmaxBack, Tanh, TanhBack,
 };
+use super::linear::{LinearStep, linear};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -33,6 +35,17 @@ pub(super) trait Operations: Backend {
         gain: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         epsilon: f64,
+    ) -> FloatTensor<Self>;
+    fn fast_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+    fn fast_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        padding: usize,
     ) -> FloatTensor<Self>;
 }
 
@@ -82,6 +95,12 @@ impl Operations for Flex {
     }
     fn fast_layer_norm(x: Values, gain: Values, bias: Values, epsilon: f64) -> Values {
         layer_norm(x, &gain, Some(&bias), epsilon)
+    }
+    fn fast_linear(x: Values, weight: Values, bias: Values) -> Values {
+        linear(&x, &weight, &bias)
+    }
+    fn fast_conv(x: Values, weight: Values, bias: Values, padding: usize) -> Values {
+        conv(&x, &weight, &bias, padding)
     }
 }
 
@@ -229,6 +248,42 @@ impl<C: CheckpointStrategy> Operations for Autodiff<Flex, C> {
                 prep.finish((x, gain), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(layer_norm(x, &gain, Some(&bias), epsilon)),
+        }
+    }
+    fn fast_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (bias, bias_node) = bias.into_parts();
+        let y = linear(&x, &weight, &bias);
+        match LinearStep
+            .prepare::<C>([x_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((x, weight), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+    fn fast_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        padding: usize,
+    ) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (bias, bias_node) = bias.into_parts();
+        let y = conv(&x, &weight, &bias, padding);
+        let step = ConvStep { padding };
+        match step
+            .prepare::<C>([x_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((x, weight), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
 }

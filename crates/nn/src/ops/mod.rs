@@ -12,11 +12,17 @@
 
 mod backends;
 mod blocks;
+mod conv;
 mod curves;
 mod kernels;
+mod linear;
+mod products;
+#[cfg(test)]
+mod tests_of_products;
 
 use backends::Operations;
 use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind, TensorMetadata};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor, activation, module};
 
 /// The primitive, and whether the operations of this module know it: `f32` on the CPU, with or without autodiff.
@@ -105,6 +111,74 @@ pub fn layer_norm<const D: usize>(
             Tensor::from_dispatch(gain),
             bias.map(|(bias, _)| Tensor::from_dispatch(bias)),
             epsilon,
+        ),
+    }
+}
+
+/// `x` [.., k] times `weight` [k, n], plus `bias` [n]: [.., n].
+///
+/// Burn takes a batch of three dimensions for a batch of products, and its gradient of the weights for a sum of as many;
+/// here it is one product of all rows.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let [k, n] = weight.dims();
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([n], &weight.device()));
+    assert!(
+        x.dims()[D - 1] == k && bias.dims()[0] == n,
+        "weights [{k}, {n}] do not fit inputs {:?} and bias {:?}",
+        x.dims(),
+        bias.dims()
+    );
+    match (opened(x), opened(weight), opened(bias)) {
+        ((x, true), (weight, true), (bias, true)) => {
+            Tensor::from_dispatch(Dispatch::fast_linear(x, weight, bias))
+        }
+        ((x, _), (weight, _), (bias, _)) => module::linear(
+            Tensor::from_dispatch(x),
+            Tensor::from_dispatch(weight),
+            Some(Tensor::from_dispatch(bias)),
+        ),
+    }
+}
+
+/// Convolution of `x` [b, channels, h, w], with `padding` zeros on each side, and `weight` [outputs, channels, rows,
+/// columns] at every place, plus `bias` [outputs].
+///
+/// # Panics
+/// If the shapes do not fit, or the kernel is larger than the picture with its zeros.
+pub fn conv2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    padding: usize,
+) -> Tensor<4> {
+    let ([_, channels, height, width], [outputs, inputs, rows, columns]) =
+        (x.dims(), weight.dims());
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &weight.device()));
+    assert!(
+        channels == inputs
+            && bias.dims()[0] == outputs
+            && rows <= height + 2 * padding
+            && columns <= width + 2 * padding,
+        "a kernel {:?} with {padding} zeros around does not fit pictures {:?}",
+        weight.dims(),
+        x.dims()
+    );
+    match (opened(x), opened(weight), opened(bias)) {
+        ((x, true), (weight, true), (bias, true)) => {
+            Tensor::from_dispatch(Dispatch::fast_conv(x, weight, bias, padding))
+        }
+        ((x, _), (weight, _), (bias, _)) => module::conv2d(
+            Tensor::from_dispatch(x),
+            Tensor::from_dispatch(weight),
+            Some(Tensor::from_dispatch(bias)),
+            ConvOptions::new([1, 1], [padding, padding], [1, 1], 1),
         ),
     }
 }
