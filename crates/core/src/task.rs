@@ -262,6 +262,35 @@ pub struct Simulation {
     pub generate: fn(u64, &Settings) -> Result<arrow::record_batch::RecordBatch>,
 }
 
+impl Simulation {
+    /// Number of all simulations in the lists of several tasks.
+    pub const fn count(of_tasks: &[&[Simulation]]) -> usize {
+        let (mut task, mut count) = (0, 0);
+        while task < of_tasks.len() {
+            count += of_tasks[task].len();
+            task += 1;
+        }
+        count
+    }
+
+    /// The lists of several tasks in one row, for [`Family::simulations`]: N is their [`Simulation::count`], and the
+    /// first list has one at least.
+    pub const fn joined<const N: usize>(of_tasks: &[&[Simulation]]) -> [Simulation; N] {
+        let mut all = [of_tasks[0][0]; N];
+        let (mut task, mut next) = (0, 0);
+        while task < of_tasks.len() {
+            let mut i = 0;
+            while i < of_tasks[task].len() {
+                all[next] = of_tasks[task][i];
+                next += 1;
+                i += 1;
+            }
+            task += 1;
+        }
+        all
+    }
+}
+
 /// A step of long work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {

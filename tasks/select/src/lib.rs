@@ -43,27 +43,4 @@ const OF_TASKS: [&[Simulation]; 6] = [
     &targeted_selection::simulations::SIMULATIONS,
 ];
 
-/// All of them in one row.
-static SIMULATIONS: [Simulation; count(&OF_TASKS)] = {
-    let mut all = [OF_TASKS[0][0]; count(&OF_TASKS)];
-    let (mut task, mut next) = (0, 0);
-    while task < OF_TASKS.len() {
-        let mut i = 0;
-        while i < OF_TASKS[task].len() {
-            all[next] = OF_TASKS[task][i];
-            next += 1;
-            i += 1;
-        }
-        task += 1;
-    }
-    all
-};
-
-const fn count(of_tasks: &[&[Simulation]]) -> usize {
-    let (mut task, mut count) = (0, 0);
-    while task < of_tasks.len() {
-        count += of_tasks[task].len();
-        task += 1;
-    }
-    count
-}
+static SIMULATIONS: [Simulation; Simulation::count(&OF_TASKS)] = Simulation::joined(&OF_TASKS);
