@@ -1,9 +1,12 @@
 //! `papertrial-bench WHAT DATA N D K REPEATS [START]`: times one kernel or method, data in memory, and prints JSON.
 //!
 //! DATA holds N x D numbers (f64, little-endian, row by row). WHAT is `kmeans` (START: K x D centres), `knn`, `gmm`
-//! or `sdp`. See `bench/cluster.py`. `papertrial-bench neural` and `papertrial-bench select` are described in their own
-//! files.
+//! or `sdp`. See `bench/cluster.py`. The others, such as `papertrial-bench neural`, are described in their own files.
 
+mod decamouflage;
+mod detect;
+mod flows;
+mod graph;
 mod neural;
 mod select;
 
@@ -21,6 +24,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
     let own = match words.get(1).map(String::as_str) {
+        Some("decamouflage") => Some(decamouflage::run(&words[2..])?),
+        Some("detect") => Some(detect::run(&words[2..])?),
+        Some("flows") => Some(flows::run(&words[2..])?),
+        Some("graph") => Some(graph::run(&words[2..])?),
         Some("neural") => Some(neural::run(&words[2..])?),
         Some("select") => Some(select::run(&words[2..])?),
         _ => None,

@@ -18,7 +18,12 @@ use std::sync::atomic::Ordering;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The families: all that this program knows of them.
-const FAMILIES: &[Family] = &[papertrial_cluster::FAMILY, papertrial_select::FAMILY];
+const FAMILIES: &[Family] = &[
+    papertrial_backbone::FAMILY,
+    papertrial_cluster::FAMILY,
+    papertrial_detect::FAMILY,
+    papertrial_select::FAMILY,
+];
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = Vec::new();
