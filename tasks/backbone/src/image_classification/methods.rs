@@ -606,7 +606,6 @@ mod tests {
             count(&VisionTransformer::default()),
         );
         assert!((ours / rival - 1.0).abs() < 0.01, "{ours} {rival}");
-        assert!((60_000.0..160_000.0).contains(&ours), "{ours}");
     }
 
     #[test]

@@ -303,9 +303,10 @@ impl Everyday<'_> {
         flow
     }
 
+    /// One packet each way, no smaller than its headers and no larger than the wire takes.
     fn exchange(&mut self, mut flow: Flow, sent: f64, got: f64) -> Flow {
-        flow.sent = vec![(sent as u16, 1)];
-        flow.got = vec![(got as u16, 1)];
+        flow.sent = vec![(sent.clamp(40.0, 1500.0) as u16, 1)];
+        flow.got = vec![(got.clamp(40.0, 1500.0) as u16, 1)];
         flow
     }
 

@@ -464,11 +464,11 @@ mod tests {
             );
             assert!(number("filtering_ssim") < 1.0 && number("spectrum_points") >= 1.0);
             assert_eq!(found[0]["rescaling_verdict"], "attack");
+            assert_eq!(applied.skipped.len(), 1);
             assert!(
-                applied
-                    .notes
-                    .iter()
-                    .any(|n| n.contains("1 of 6 files cannot be read"))
+                applied.skipped[0].contains("torn.jpg"),
+                "{:?}",
+                applied.skipped
             );
             let unreadable = ("unreadable".to_owned(), "1".to_owned());
             assert!(applied.summary.contains(&unreadable));
