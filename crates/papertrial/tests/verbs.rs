@@ -121,7 +121,7 @@ fn try_json_has_the_documented_shape_and_reuses_jobs() {
     assert_eq!(again[0]["verdict"], result["verdict"]);
     assert!(bench.path("home/reports/try.html").exists());
     // A paper that is not built is listed as such, and is no failure.
-    let other = bench.json(&["try", "flowtransformer"]);
+    let other = bench.json(&["try", "torchdistill"]);
     assert_eq!(other[0]["verdict"], "not-tried");
     assert_eq!(other[0]["why"], "method not built yet");
     assert_eq!(other[0]["method"]["mean"], Value::Null);
@@ -200,7 +200,8 @@ fn compare_json_has_the_documented_shape() {
             "peak_bytes",
             "failed",
             "why",
-            "best"
+            "best",
+            "front"
         ]
     );
     assert_eq!(keys(&row["metrics"]["ari"]), ["mean", "low", "high"]);

@@ -110,8 +110,8 @@ pub fn learn(
     device: &Device,
     context: &Context,
 ) -> Result<Learned> {
-    // What cannot be built is told before weights are drawn.
-    design.build(device)?;
+    // What cannot be built is told before anything is trained.
+    design.parameters()?;
     if task.batch_size < 2 || train.len() < 2 {
         return Err(Error::option(
             "batch-size",

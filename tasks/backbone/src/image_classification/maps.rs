@@ -581,6 +581,7 @@ mod tests {
         weight: [usize; 2],
     ) {
         let device = Device::flex().autodiff();
+        let _held = papertrial_nn::hold(&device, 0);
         let normal = Distribution::Normal(0.0, 1.0);
         let x = Tensor::<4>::random(shape, normal, &device).require_grad();
         let w = Tensor::<2>::random(weight, normal, &device).require_grad();

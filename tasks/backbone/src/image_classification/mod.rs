@@ -342,6 +342,8 @@ impl Task for ImageClassification {
             Some(path) => {
                 let path = Path::new(path);
                 let kept: Kept = store::options(path)?;
+                // Weights that are drawn only to be replaced must not disturb other draws.
+                let _held = papertrial_nn::hold(&device, 0);
                 let empty = kept.design.build(&device)?;
                 (store::load(&empty, path)?, kept)
             }

@@ -60,6 +60,18 @@ impl Design {
     }
 }
 
+impl Design {
+    /// Numbers that training changes in its network. Weights that are drawn for the count disturb no others.
+    ///
+    /// # Errors
+    /// A design that cannot be built.
+    pub fn parameters(&self) -> Result<usize> {
+        let device = Device::flex();
+        let _held = papertrial_nn::hold(&device, 0);
+        Ok(self.build(&device)?.parameters())
+    }
+}
+
 /// A network of the task.
 // There is one of them, and a box is no module.
 #[allow(clippy::large_enum_variant)]
@@ -118,8 +130,7 @@ mod tests {
     };
 
     fn parameters(plan: Plan) -> usize {
-        let device = papertrial_nn::device("cpu").unwrap();
-        Design::Frame(plan).build(&device).unwrap().parameters()
+        Design::Frame(plan).parameters().unwrap()
     }
 
     #[test]
