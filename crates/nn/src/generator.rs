@@ -7,6 +7,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static GENERATOR: Mutex<()> = Mutex::new(());
@@ -25,11 +26,24 @@ pub fn hold(device: &Device, seed: u64) -> Guard {
 
 /// A model for training: `init` builds it on the device given, all its weights are drawn from `seed`.
 pub fn seeded<M: Module>(device: &Device, seed: u64, init: impl FnOnce(&Device) -> M) -> M {
+    let Ok(model) = try_seeded(device, seed, |device| Ok::<M, Infallible>(init(device)));
+    model
+}
+
+/// As [`seeded`], of what may turn out to be impossible to build.
+///
+/// # Errors
+/// Those of `init`.
+pub fn try_seeded<M: Module, E>(
+    device: &Device,
+    seed: u64,
+    init: impl FnOnce(&Device) -> Result<M, E>,
+) -> Result<M, E> {
     let device = device.clone().autodiff();
     let _held = hold(&device, seed);
-    let model = init(&device);
+    let model = init(&device)?;
     model.visit(&mut Touch);
-    model
+    Ok(model)
 }
 
 /// Makes every weight be drawn.

@@ -33,7 +33,7 @@ pub mod train;
 
 pub use burn;
 pub use device::device;
-pub use generator::{Guard, hold, seeded};
+pub use generator::{Guard, hold, seeded, try_seeded};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 

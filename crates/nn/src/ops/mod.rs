@@ -25,8 +25,9 @@ use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind, TensorMetadata
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor, activation, module};
 
-/// The primitive, and whether the operations of this module know it: `f32` on the CPU, with or without autodiff.
-fn opened<const D: usize>(x: Tensor<D>) -> (DispatchTensor, bool) {
+/// The primitive, and whether an operation of our own can take it: `f32` on the CPU, with or without autodiff. What it
+/// cannot take goes back by `Tensor::from_dispatch` to Burn's own operations.
+pub fn opened<const D: usize>(x: Tensor<D>) -> (DispatchTensor, bool) {
     let x = x.into_dispatch();
     let kind = match &x.kind {
         DispatchTensorKind::Autodiff(inner) => inner.as_ref(),
@@ -190,7 +191,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Numbers that look random, about -1 to 1.
-    fn noise(n: usize, seed: u32) -> Vec<f32> {
+    pub(super) fn noise(n: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_769).wrapping_add(1);
         (0..n)
             .map(|_| {

@@ -1,22 +1,11 @@
 //! Tests of linear layers and convolutions: values by the definition in double precision, gradients by Burn's own
 //! operations and by the definition.
 
+use super::tests::noise;
 use super::{conv2d, linear};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData, module};
 use proptest::prelude::*;
-
-fn noise(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_769).wrapping_add(1);
-    (0..n)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / u32::MAX as f32 * 2.0 - 1.0
-        })
-        .collect()
-}
 
 fn random<const D: usize>(shape: [usize; D], seed: u32, device: &Device) -> Tensor<D> {
     let n = shape.iter().product();

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use papertrial_core::task::{Context, Curve};
 use papertrial_core::{Error, Result};
 use papertrial_nn::train::{Fit, Optimiser, Schedule, Training};
-use papertrial_nn::{classes_of, cross_entropy, ops, rows_of, seeded, values_of};
+use papertrial_nn::{classes_of, cross_entropy, ops, rows_of, try_seeded, values_of};
 use papertrial_numerics::sampling::rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -110,8 +110,6 @@ pub fn learn(
     device: &Device,
     context: &Context,
 ) -> Result<Learned> {
-    // What cannot be built is told before anything is trained.
-    design.parameters()?;
     if task.batch_size < 2 || train.len() < 2 {
         return Err(Error::option(
             "batch-size",
@@ -147,18 +145,7 @@ pub fn learn(
             patience: None,
             seed: context.seed,
         };
-        let mut wrong = Ok(());
-        let model = seeded(device, context.seed, |d| match design.build(d) {
-            Ok(model) => Some(model),
-            Err(e) => {
-                wrong = Err(e);
-                None
-            }
-        });
-        wrong?;
-        let Some(model) = model else {
-            return Err(Error::Failed("the network was not built".into()));
-        };
+        let model = try_seeded(device, context.seed, |d| design.build(d))?;
         let fitted = Fit::new(&training, context)
             .named("training the network")
             .schedule(per_epoch, |epoch, _| {

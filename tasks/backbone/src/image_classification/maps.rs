@@ -10,12 +10,10 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{
-    Autodiff, Backend, Dispatch, DispatchTensor, DispatchTensorKind, Flex, TensorMetadata,
-    backend_extension,
-};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
-use burn::tensor::{DType, Tensor, TensorData, module};
+use burn::tensor::{Tensor, TensorData, module};
+use papertrial_nn::ops::opened;
 use rayon::prelude::*;
 
 /// A tensor of the CPU backend.
@@ -446,17 +444,6 @@ impl<C: CheckpointStrategy> Maps for Autodiff<Flex, C> {
         let at = Patches { k, stride, padding };
         tracked::<C>(x, |x| patches(&x, at), |x| Step::Patches(Size::of(x), at))
     }
-}
-
-/// The primitive, and whether the operations above know it: `f32` on the CPU, with or without autodiff.
-fn opened<const D: usize>(x: Tensor<D>) -> (DispatchTensor, bool) {
-    let x = x.into_dispatch();
-    let kind = match &x.kind {
-        DispatchTensorKind::Autodiff(inner) => inner.as_ref(),
-        kind => kind,
-    };
-    let known = matches!(kind, DispatchTensorKind::Flex(_)) && kind.dtype() == DType::F32;
-    (x, known)
 }
 
 fn channels_first(x: Tensor<4>) -> Tensor<4> {

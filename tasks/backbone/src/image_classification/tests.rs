@@ -47,16 +47,13 @@ fn job(method: &str, shared: &[(&str, Value)], own: &[(&str, Value)]) -> Job {
 #[test]
 fn every_method_and_mixer_learns_and_does_so_again_alike() {
     let context = Context::with_seed(1);
-    let mut jobs: Vec<Job> = [
-        "poolformer",
-        "iformer",
-        "vision-transformer",
-        "small-cnn",
-        "logistic-regression",
-    ]
-    .iter()
-    .map(|m| job(m, &[], &[]))
-    .collect();
+    let mut jobs: Vec<Job> = ["poolformer", "small-cnn", "logistic-regression"]
+        .iter()
+        .map(|m| job(m, &[], &[]))
+        .collect();
+    // Attention begins to learn later.
+    let longer = [("epochs", json!(6))];
+    jobs.extend(["iformer", "vision-transformer"].map(|m| job(m, &longer, &[])));
     for mixer in [
         "identity",
         "random",
@@ -70,11 +67,9 @@ fn every_method_and_mixer_learns_and_does_so_again_alike() {
     for job in &jobs {
         let first = ImageClassification.measure(job, &context).unwrap();
         let again = ImageClassification.measure(job, &context).unwrap();
-        // Few steps, so not much better than a guess of ten, but by three deviations of one; attention needs more of
-        // them.
-        let attends = ["vision-transformer", "iformer"].contains(&job.method.as_str());
+        // Few steps, so not much better than a guess of ten, but by three deviations of one.
         assert!(
-            attends || first.metrics["accuracy"] > 0.15,
+            first.metrics["accuracy"] > 0.15,
             "{} {:?} {:?}",
             job.method,
             job.options,

@@ -10,14 +10,15 @@
 //! Cost: O(b l c) on the CPU, O(b l c log l) by doubling.
 
 use super::neural::shifted;
+use burn::backend::Dispatch;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
-use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
+use papertrial_nn::ops::opened;
 use rayon::prelude::*;
 
 /// h_i = a_i h_{i-1} + b_i from 0, for all i: [b, l, c] both.
@@ -26,17 +27,6 @@ pub fn scan(a: Tensor<3>, b: Tensor<3>) -> Tensor<3> {
         ((a, true), (b, true)) => Tensor::from_dispatch(Dispatch::linear_scan(a, b)),
         ((a, _), (b, _)) => by_doubling(Tensor::from_dispatch(a), Tensor::from_dispatch(b)),
     }
-}
-
-/// The primitive, and whether it is one of the CPU's in single precision.
-fn opened(x: Tensor<3>) -> (DispatchTensor, bool) {
-    let x = x.into_dispatch();
-    let kind = match &x.kind {
-        DispatchTensorKind::Autodiff(inner) => inner.as_ref(),
-        kind => kind,
-    };
-    let known = matches!(kind, DispatchTensorKind::Flex(_)) && kind.dtype() == DType::F32;
-    (x, known)
 }
 
 fn by_doubling(mut a: Tensor<3>, mut b: Tensor<3>) -> Tensor<3> {

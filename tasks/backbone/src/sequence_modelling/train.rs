@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use papertrial_core::Result;
 use papertrial_core::task::{Context, Curve};
 use papertrial_nn::train::{Fit, Optimiser, Schedule, Training};
-use papertrial_nn::{cross_entropy, device, seeded, values_of};
+use papertrial_nn::{cross_entropy, device, try_seeded, values_of};
 use papertrial_numerics::sampling::{permutation, rng};
 use std::time::Instant;
 
@@ -66,11 +66,7 @@ pub fn train(
 ) -> Result<Trained> {
     let options = sizes(choice, rows, asked);
     let plain = device(&context.device)?;
-    // Checked before the weights are drawn, as what draws them cannot fail.
-    let checked = Model::new(&options, &plain)?;
-    let model = seeded(&plain, context.seed, |device| {
-        Model::new(&options, device).unwrap_or(checked)
-    });
+    let model = try_seeded(&plain, context.seed, |device| Model::new(&options, device))?;
     let steps = asked.steps_for(rows.train.len());
     let passes = steps.div_ceil(PASS);
     let of_pass = steps.div_ceil(passes);

@@ -11,20 +11,10 @@ mod links;
 pub use links::{Links, Matrix};
 
 use backends::Operations;
-use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind, TensorMetadata};
-use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation};
+use burn::backend::Dispatch;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
+use papertrial_nn::ops::opened;
 use std::sync::Arc;
-
-/// The primitive, and whether it is `f32` on the CPU, with or without autodiff.
-fn opened<const D: usize>(x: Tensor<D>) -> (DispatchTensor, bool) {
-    let x = x.into_dispatch();
-    let kind = match &x.kind {
-        DispatchTensorKind::Autodiff(inner) => inner.as_ref(),
-        kind => kind,
-    };
-    let known = matches!(kind, DispatchTensorKind::Flex(_)) && kind.dtype() == DType::F32;
-    (x, known)
-}
 
 /// M x: [n, d] to [n, d].
 pub fn product(x: Tensor<2>, links: &Arc<Links>) -> Tensor<2> {
