@@ -15,6 +15,7 @@ mod detector;
 mod exports;
 mod flowtransformer;
 mod follow;
+mod lessons;
 mod metrics;
 mod model;
 mod prepare;
@@ -38,10 +39,9 @@ pub use baselines::{
 pub use capture::{Capture, FlowOptions, FlowReader, FlowRecord, FlowTable};
 pub use detector::{Detector, Fitted};
 pub use exports::{Exports, Rows};
-pub use flowtransformer::{
-    Batches as BatchOrder, Before, Encoding, FlowTransformer, Head, Sequence, Shape, Sizes,
-};
+pub use flowtransformer::{Before, Encoding, FlowTransformer, Head, Sequence, Shape, Sizes};
 pub use follow::{Ending, Followed, Stream, follow};
+pub use lessons::BatchOrder;
 pub use metrics::{Confusion, auc, label_correlation};
 pub use model::{Known, load, save};
 pub use prepare::{Flows, Layout, Preparation, Preparing, Tally};
@@ -56,10 +56,7 @@ pub use writer::Writer;
 
 use metrics::METRICS;
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Input, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Input, Job, Measurement, Task};
 use papertrial_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -177,24 +174,12 @@ impl TaskOptions {
 pub struct FlowIntrusion;
 
 impl Task for FlowIntrusion {
-    fn name(&self) -> &'static str {
-        "flow-intrusion"
-    }
-
-    fn about(&self) -> &'static str {
-        "say which network flows are attacks, from flow exports"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "flow-intrusion",
+        "say which network flows are attacks, from flow exports",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {

@@ -1,11 +1,8 @@
 //! Where flows come from: anything that gives batches of rows with named columns.
 
-use arrow::record_batch::RecordBatch;
 use papertrial_core::Result;
+pub use papertrial_core::data::Batches;
 use papertrial_core::data::Table;
-
-/// Batches of rows, in the order of the flows.
-pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
 /// A flow table.
 pub trait Source {

@@ -10,8 +10,9 @@
 //! weights operations, w times one after the other.
 
 use super::super::detector::{Detector, Fitted};
+use super::super::lessons::{BatchOrder, Lessons};
 use super::super::prepare::Flows;
-use super::neural::{self, Lessons, Model, Network};
+use super::neural::{self, Model, Network};
 use papertrial_core::Result;
 use papertrial_core::task::{Context, Facts, Method};
 use papertrial_nn::blocks::{self, Activation};
@@ -91,6 +92,7 @@ impl Detector for Lstm {
             epochs: self.epochs,
             steps: self.steps,
             batch: self.batch,
+            batches: BatchOrder::Drawn,
             learning_rate: self.learning_rate,
             patience: self.patience,
         };

@@ -4,8 +4,9 @@
 //! number is the probability. Training is that of the paper's method.
 
 use super::super::detector::{Detector, Fitted};
+use super::super::lessons::{BatchOrder, Lessons};
 use super::super::prepare::Flows;
-use super::neural::{self, Lessons, Model, Network};
+use super::neural::{self, Model, Network};
 use papertrial_core::task::{Context, Facts, Method};
 use papertrial_core::{Error, Result};
 use papertrial_nn::blocks::{self, Activation};
@@ -127,6 +128,7 @@ impl Detector for Mlp {
             epochs: self.epochs,
             steps: self.steps,
             batch: self.batch,
+            batches: BatchOrder::Drawn,
             learning_rate: self.learning_rate,
             patience: self.patience,
         };
@@ -146,6 +148,7 @@ impl Detector for WindowMlp {
             epochs: self.epochs,
             steps: self.steps,
             batch: self.batch,
+            batches: BatchOrder::Drawn,
             learning_rate: self.learning_rate,
             patience: self.patience,
         };

@@ -1,20 +1,17 @@
 //! What the rival networks share: training as the paper's method trains, scoring, and the file of the weights.
 
 use super::super::detector::Fitted;
+use super::super::lessons::{self, Lessons};
 use super::super::prepare::{Flows, Layout};
+use papertrial_core::Result;
 use papertrial_core::task::Context;
-use papertrial_core::{Error, Result};
 use papertrial_nn::burn::module::Module;
-use papertrial_nn::burn::tensor::activation::log_sigmoid;
 use papertrial_nn::burn::tensor::{Device, Tensor, TensorData};
-use papertrial_nn::train::{Stepper, Training};
-use papertrial_nn::{device, hold, ops, seeded, store, values_of};
-use papertrial_numerics::sampling::{rng, sample_shuffled};
+use papertrial_nn::{device, ops, seeded, store, values_of};
 use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::time::Instant;
 
 /// A network over windows.
 pub(super) trait Network: Module + Sync + 'static {
@@ -29,15 +26,6 @@ pub(super) trait Network: Module + Sync + 'static {
 
     /// Logits, [b], of windows [b, window x inputs], the flows of each one behind the other.
     fn logits(&self, sizes: &Self::Sizes, x: Tensor<2>) -> Tensor<1>;
-}
-
-/// How long and in which steps; the paper's defaults are in the options of each network.
-pub(super) struct Lessons {
-    pub(super) epochs: usize,
-    pub(super) steps: usize,
-    pub(super) batch: usize,
-    pub(super) learning_rate: f64,
-    pub(super) patience: usize,
 }
 
 /// Windows of one forward pass while scoring.
@@ -82,8 +70,7 @@ fn windows(flows: &Flows, rows: &[usize], window: usize, device: &Device) -> Ten
     )
 }
 
-/// Trains a network: each batch has as many attacks as benign flows, drawn without replacement inside the batch; binary
-/// cross-entropy; Adam; an end when the smallest loss of any batch has not fallen for more than `patience` epochs.
+/// Trains a network as the paper's method is trained.
 ///
 /// # Errors
 /// One class, fewer flows of a class than a batch needs, no memory, or a loss that is not finite.
@@ -96,87 +83,29 @@ pub(super) fn fit<N: Network>(
 ) -> Result<Model<N>> {
     let (attacks, benign) = super::classes(flows, train)?;
     let window = N::window(&sizes);
-    let half = lessons.batch / 2;
-    let others = lessons.batch - half;
-    if attacks.len() < half || benign.len() < others {
-        return Err(Error::BadInput(format!(
-            "a batch takes {half} attacks and {others} benign flows, but the training part has {} and {}; take a smaller batch, or train on more flows",
-            attacks.len(),
-            benign.len()
-        )));
-    }
     let width = flows.layout.one_hot();
     context.require("a batch", (16 * lessons.batch * window * width) as u64)?;
-    let plain = device(&context.device)?;
-    let mut network = seeded(&plain, context.seed, |d| N::new(&sizes, width, d));
-    let device = plain.clone().autodiff();
-    // The sign of a window turns its logit into that of its own class.
-    let signs: Vec<f32> = (0..lessons.batch)
-        .map(|i| if i < half { 1.0 } else { -1.0 })
-        .collect();
-    let signs = Tensor::<1>::from_data(TensorData::new(signs, [lessons.batch]), &device);
-    let setting = Training {
-        learning_rate: lessons.learning_rate,
-        ..Training::default()
-    };
-    let mut stepper = Stepper::new(&setting, lessons.epochs * lessons.steps);
-    let mut draws = rng(context.seed, "windows of the batches");
-    let (mut lowest, mut waited) = (f32::INFINITY, 0);
-    let mut losses = Vec::new();
-    let (mut first, mut seconds) = (0.0, 0.0);
-    for epoch in 0..lessons.epochs {
-        context.step("training", epoch, lessons.epochs);
-        // Dropout draws from the generator of the whole process.
-        let spread = (epoch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let _held = hold(&device, context.seed ^ spread);
-        let (mut total, mut better) = (0.0, false);
-        for _ in 0..lessons.steps {
-            let began = Instant::now();
-            let mut rows = Vec::with_capacity(lessons.batch);
-            for (of_class, count) in [(&attacks, half), (&benign, others)] {
-                let drawn = sample_shuffled(&mut draws, of_class.len(), count)
-                    .map_err(|e| Error::Failed(e.to_string()))?;
-                rows.extend(drawn.into_iter().map(|i| of_class[i]));
-            }
-            let logits = network.logits(&sizes, windows(flows, &rows, window, &device));
-            let loss = -log_sigmoid(logits * signs.clone()).mean();
-            let (next, value) = stepper.step(network, loss)?;
-            network = next;
-            if value < lowest {
-                (lowest, better) = (value, true);
-            }
-            total += f64::from(value);
-            let spent = began.elapsed().as_secs_f64();
-            if stepper.done() == 1 {
-                first = spent;
-            }
-            seconds += spent;
-        }
-        losses.push((stepper.done() as f64, total / lessons.steps as f64));
-        waited = if better { 0 } else { waited + 1 };
-        if waited > lessons.patience {
-            break;
-        }
-    }
-    context.step("training", lessons.epochs, lessons.epochs);
-    let done = stepper.done();
-    let mut notes = Vec::new();
-    if done < lessons.epochs * lessons.steps {
-        notes.push(format!(
-            "training ended early after {done} steps: no batch had a lower loss for more than {} epochs",
-            lessons.patience
-        ));
-    }
+    let device = device(&context.device)?;
+    let network = seeded(&device, context.seed, |d| N::new(&sizes, width, d));
+    let classes = [&attacks[..], &benign[..]];
+    let trained = lessons::train(
+        lessons,
+        network,
+        classes,
+        &device,
+        context,
+        |network, rows, device| network.logits(&sizes, windows(flows, rows, window, device)),
+    )?;
     Ok(Model {
         kept: Kept {
             sizes,
             layout: (*flows.layout).clone(),
         },
-        network: network.valid(),
-        device: plain,
-        seconds_per_step: (done > 1).then(|| (seconds - first) / (done - 1) as f64),
-        losses,
-        notes,
+        network: trained.network,
+        device,
+        seconds_per_step: trained.seconds_per_step,
+        losses: trained.losses,
+        notes: trained.notes,
     })
 }
 

@@ -30,17 +30,16 @@ mod heads;
 mod network;
 mod parts;
 mod sequence;
-mod training;
 mod windows;
 
 pub use encodings::Encoding;
 pub use heads::Head;
 pub use network::Shape;
 pub use sequence::{Sequence, Sizes};
-pub use training::Batches;
 pub use windows::Before;
 
 use super::detector::{Detector, Fitted};
+use super::lessons::{self, BatchOrder, Lessons};
 use super::prepare::Flows;
 use burn::module::Module;
 use burn::tensor::{Device, activation::sigmoid};
@@ -99,7 +98,7 @@ pub struct FlowTransformer {
     /// The flows of a window before the last.
     pub context: Before,
     /// How the windows of a batch are chosen.
-    pub batches: Batches,
+    pub batches: BatchOrder,
     /// Epochs at most.
     #[schemars(range(min = 1))]
     pub epochs: usize,
@@ -133,7 +132,7 @@ impl Default for FlowTransformer {
             head: Head::LastToken,
             hidden: 128,
             context: Before::InOrder,
-            batches: Batches::Drawn,
+            batches: BatchOrder::Drawn,
             epochs: 100,
             steps: 128,
             batch: 128,
@@ -206,19 +205,33 @@ impl Detector for FlowTransformer {
         context.require("the network and its training", held as u64)?;
         let device = device(&context.device)?;
         let network = seeded(&device, context.seed, |device| Network::new(&shape, device));
-        let trained = training::train(self, &shape, network, flows, train, &device, context)?;
-        let mut notes = Vec::new();
-        if trained.stopped {
-            let steps = trained.losses.last().map_or(0.0, |p| p.0);
-            notes.push(format!(
-                "training ended early after {steps} steps: no batch had a lower loss for more than {} epochs",
-                self.patience
-            ));
-        }
+        let labels = flows.labels()?;
+        let (attacks, benign): (Vec<usize>, Vec<usize>) =
+            train.iter().copied().partition(|row| labels[*row]);
+        let lessons = Lessons {
+            epochs: self.epochs,
+            steps: self.steps,
+            batch: self.batch,
+            batches: self.batches,
+            learning_rate: self.learning_rate,
+            patience: self.patience,
+        };
+        let classes = [&attacks[..], &benign[..]];
+        let trained = lessons::train(
+            &lessons,
+            network,
+            classes,
+            &device,
+            context,
+            |network, ends, device| {
+                let rows = windows(ends, window, self.context, flows.rows, context.seed);
+                network.forward(&shape, flows, &rows, device)
+            },
+        )?;
         let mut model = Model::new(shape, self.context, trained.network, device)?;
         model.seconds_per_step = trained.seconds_per_step;
         model.losses = trained.losses;
-        model.notes = notes;
+        model.notes = trained.notes;
         Ok(Box::new(model))
     }
 }
@@ -598,7 +611,7 @@ mod tests {
         let options = FlowTransformer {
             epochs: 1,
             steps: 3,
-            batches: Batches::Cursor,
+            batches: BatchOrder::Cursor,
             ..quick()
         };
         let first = options
