@@ -117,8 +117,7 @@ pub fn compare(
         by,
         against,
     } = comparison;
-    let methods: Vec<_> = contenders.iter().map(|c| c.method.clone()).collect();
-    plan::check_shared(*task, &methods, options)?;
+    plan::check_shared(*task, contenders.iter().map(|c| &c.method), options)?;
     let mut jobs = Vec::new();
     for contender in contenders {
         for seed in 0..*seeds {

@@ -179,11 +179,15 @@ pub fn metric(task: &dyn Task, name: &str) -> Result<MetricInfo> {
 ///
 /// # Errors
 /// [`Error::Unknown`] with the nearest option.
-pub fn check_shared(task: &dyn Task, methods: &[MethodInfo], shared: &Settings) -> Result<()> {
+pub fn check_shared<'a>(
+    task: &dyn Task,
+    methods: impl IntoIterator<Item = &'a MethodInfo>,
+    shared: &Settings,
+) -> Result<()> {
     let mut known: Vec<String> = task.options().into_iter().map(|o| o.name).collect();
     known.extend(
         methods
-            .iter()
+            .into_iter()
             .flat_map(|m| &m.options)
             .map(|o| o.name.clone()),
     );
@@ -227,13 +231,8 @@ pub struct Axis {
 /// value.
 pub fn grid(task: &dyn Task, methods: &[MethodInfo], axes: &[Axis]) -> Result<Vec<Contender>> {
     let of_task = task.options();
-    for axis in axes {
-        check_shared(
-            task,
-            methods,
-            &Settings::from_iter([(axis.option.clone(), Value::Null)]),
-        )?;
-    }
+    let asked = axes.iter().map(|axis| (axis.option.clone(), Value::Null));
+    check_shared(task, methods, &asked.collect())?;
     let mut all = Vec::new();
     for method in methods {
         let mut mine = vec![Contender {

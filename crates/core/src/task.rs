@@ -445,6 +445,33 @@ macro_rules! methods {
     };
 }
 
+/// What a task states of itself, inside `impl Task`: its name, one sentence, its table of [`methods!`], its metrics, and
+/// the struct of its options: `states!("clustering", "give every row …", METHODS, METRICS, TaskOptions);`.
+#[macro_export]
+macro_rules! states {
+    ($name:expr, $about:expr, $methods:expr, $metrics:expr, $options:ty $(,)?) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+
+        fn about(&self) -> &'static str {
+            $about
+        }
+
+        fn methods(&self) -> Vec<$crate::task::MethodInfo> {
+            $methods.iter().map($crate::task::Entry::info).collect()
+        }
+
+        fn metrics(&self) -> &'static [$crate::task::MetricInfo] {
+            $metrics
+        }
+
+        fn options(&self) -> Vec<$crate::options::OptionInfo> {
+            $crate::options::describe::<$options>()
+        }
+    };
+}
+
 impl<T: ?Sized> Entry<T> {
     /// The method as the program sees it.
     pub fn info(&self) -> MethodInfo {

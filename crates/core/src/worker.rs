@@ -102,19 +102,10 @@ fn perform(order: &Order, families: &[Family]) -> Result<Word> {
             say(&Word::Progress(p));
         }
     };
-    let streams: Vec<&str> = task
-        .methods()
-        .iter()
-        .filter(|m| m.facts.streams)
-        .map(|m| m.facts.name)
-        .collect();
     let context = Context {
-        seed: job.seed,
         memory: order.memory,
         device: order.device.clone(),
-        simulations: family.simulations,
-        streams: streams.join(", "),
-        progress: &progress,
+        ..context(family, task, job.seed, &progress)
     };
     Ok(match &order.work {
         Work::Measure(job) => Word::Measured {
@@ -126,6 +117,27 @@ fn perform(order: &Order, families: &[Family]) -> Result<Word> {
             peak_bytes: peak_bytes(),
         },
     })
+}
+
+/// What a job of `task` may use, on the CPU and with no limit but the machine's.
+pub fn context<'a>(
+    family: &Family,
+    task: &dyn Task,
+    seed: u64,
+    progress: &'a (dyn Fn(Progress) + Sync),
+) -> Context<'a> {
+    let streams: Vec<&str> = task
+        .methods()
+        .iter()
+        .filter(|m| m.facts.streams)
+        .map(|m| m.facts.name)
+        .collect();
+    Context {
+        simulations: family.simulations,
+        streams: streams.join(", "),
+        progress,
+        ..Context::with_seed(seed)
+    }
 }
 
 /// The task named `name` and its family.

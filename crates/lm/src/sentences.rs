@@ -166,7 +166,7 @@ impl SentenceEncoder {
     pub fn encode(&self, texts: &[&str], context: &Context) -> Result<Vec<f32>> {
         let mut all = vec![0.0f32; texts.len() * self.width];
         let mut done = 0;
-        self.in_batches(texts, |cuts, states| {
+        self.in_batches(&self.tokenize(texts)?, |cuts, states| {
             let pooled = self.pool(states, cuts);
             for (cut, vector) in cuts.iter().zip(values_of(pooled)?.chunks_exact(self.width)) {
                 all[cut.text * self.width..][..self.width].copy_from_slice(vector);
@@ -211,9 +211,9 @@ impl SentenceEncoder {
     /// # Errors
     /// The tokenizer refuses a text, or the device fails.
     pub fn encode_tokens(&self, texts: &[&str], context: &Context) -> Result<Vec<TokenVectors>> {
-        let mut all: Vec<TokenVectors> = self
-            .tokenize(texts)?
-            .into_iter()
+        let encodings = self.tokenize(texts)?;
+        let mut all: Vec<TokenVectors> = encodings
+            .iter()
             .map(|encoding| TokenVectors {
                 tokens: encoding.get_tokens().to_vec(),
                 places: encoding.get_offsets().to_vec(),
@@ -221,7 +221,7 @@ impl SentenceEncoder {
             })
             .collect();
         let mut done = 0;
-        self.in_batches(texts, |cuts, states| {
+        self.in_batches(&encodings, |cuts, states| {
             let [_, longest, d] = states.dims();
             let values = values_of(states)?;
             for (cut, rows) in cuts.iter().zip(values.chunks_exact(longest * d)) {
@@ -243,11 +243,10 @@ impl SentenceEncoder {
     /// Calls `take` with batches of texts of nearly one length and their states [b, l, d].
     fn in_batches(
         &self,
-        texts: &[&str],
+        encodings: &[tokenizers::Encoding],
         mut take: impl FnMut(&[Cut], Tensor<3>) -> Result<()>,
     ) -> Result<()> {
-        let mut cuts: Vec<Cut> = self
-            .tokenize(texts)?
+        let mut cuts: Vec<Cut> = encodings
             .iter()
             .enumerate()
             .map(|(text, encoding)| Cut {
@@ -257,12 +256,11 @@ impl SentenceEncoder {
             .collect();
         cuts.sort_by_key(|cut| cut.tokens.len());
         let mut rest = &cuts[..];
-        while let Some(first) = rest.first() {
+        while !rest.is_empty() {
             // Sorted, so the last of a batch is its longest.
             let fits = |n: &usize| n * rest[n - 1].tokens.len().max(1) <= BATCH;
             let n = (1..=rest.len()).take_while(fits).last().unwrap_or(1);
             let longest = rest[n - 1].tokens.len().max(1);
-            debug_assert!(first.tokens.len() <= longest);
             let (batch, after) = rest.split_at(n);
             let mut tokens = vec![0i32; n * longest];
             for (row, cut) in tokens.chunks_exact_mut(longest).zip(batch) {

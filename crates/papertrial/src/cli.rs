@@ -295,10 +295,23 @@ impl DataArg {
         }
     }
 
-    /// The data with everything that is read beside them.
-    pub fn source(&self, family: &Family, task: &dyn Task) -> Result<Source> {
+    /// The data with everything that is read beside them. Data that are `growing` are a file that is still being written,
+    /// or standard input for `-`, whose content is not known before its end.
+    pub fn source(&self, family: &Family, task: &dyn Task, growing: bool) -> Result<Source> {
         let read = self.read()?;
-        let mut source = plan::source(&self.data, &Settings::new(), self.roles(), &read, family)?;
+        let mut source = if growing {
+            Source {
+                input: Input::File {
+                    path: PathBuf::from(&self.data),
+                    read: read.clone(),
+                    checksum: String::new(),
+                },
+                roles: self.roles(),
+                others: BTreeMap::new(),
+            }
+        } else {
+            plan::source(&self.data, &Settings::new(), self.roles(), &read, family)?
+        };
         let named = [("query", &self.query), ("answers", &self.answers)];
         for (name, path) in named {
             if let Some(path) = path {
@@ -312,20 +325,6 @@ impl DataArg {
             source = source.with(name, Path::new(path), &read, task)?;
         }
         Ok(source)
-    }
-
-    /// The data as a file that is still being written, or standard input for `-`.
-    pub fn growing(&self) -> Result<Source> {
-        let input = Input::File {
-            path: PathBuf::from(&self.data),
-            read: self.read()?,
-            checksum: String::new(),
-        };
-        Ok(Source {
-            input,
-            roles: self.roles(),
-            others: BTreeMap::new(),
-        })
     }
 
     pub fn read(&self) -> Result<ReadOptions> {

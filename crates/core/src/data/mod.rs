@@ -1,5 +1,6 @@
 //! Data: files of many formats as tables, roles of their columns, features, labels, outputs and named data sets.
 
+mod bytes;
 mod csv;
 mod features;
 mod fetch;
@@ -11,11 +12,12 @@ mod roles;
 pub mod sets;
 mod table;
 
+pub use bytes::{bytes_of, holds_bytes};
 pub use features::Features;
 pub use labels::Labels;
 pub use output::{Output, write_whole};
 pub use roles::Roles;
-pub use table::{ReadOptions, Table};
+pub use table::{Batches, ReadOptions, Table};
 
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};

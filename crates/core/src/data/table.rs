@@ -247,16 +247,27 @@ impl Table {
     /// The content is broken, or cannot be shown as text.
     pub fn texts(&self, index: usize) -> Result<Vec<Option<String>>> {
         let mut all = Vec::new();
-        for array in self.column(index)? {
-            let text = cast(&array, &DataType::Utf8)
-                .map_err(|e| Error::column(&self.name, self.schema.field(index).name(), e))?;
-            all.extend(text.as_string::<i32>().iter().map(|cell| {
+        for batch in self.batches()? {
+            all.extend(self.texts_of(&batch?, index)?);
+        }
+        Ok(all)
+    }
+
+    /// As [`Table::texts`], of one of its batches.
+    ///
+    /// # Errors
+    /// A cell cannot be shown as text.
+    pub fn texts_of(&self, batch: &RecordBatch, index: usize) -> Result<Vec<Option<String>>> {
+        let text = cast(batch.column(index), &DataType::Utf8)
+            .map_err(|e| Error::column(&self.name, self.schema.field(index).name(), e))?;
+        let cells = text.as_string::<i32>().iter();
+        Ok(cells
+            .map(|cell| {
                 cell.map(str::trim)
                     .filter(|c| !c.is_empty())
                     .map(str::to_owned)
-            }));
-        }
-        Ok(all)
+            })
+            .collect())
     }
 }
 

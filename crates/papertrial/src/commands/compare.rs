@@ -29,7 +29,7 @@ pub fn run(args: &CompareArgs, common: &Common) -> Result<ExitCode> {
         .iter()
         .map(|text| axis(text))
         .collect::<Result<Vec<_>>>()?;
-    let source = args.data.source(family, task)?;
+    let source = args.data.source(family, task, false)?;
     let bars = Bars::new();
     let board = compare(
         &Comparison {

@@ -8,7 +8,7 @@ use papertrial_core::journal::Outcome;
 use papertrial_core::options::Settings;
 use papertrial_core::runner::{self, Event};
 use papertrial_core::task::{Applied, Context, Family, Job, Task, unknown_method};
-use papertrial_core::worker::{Word, Work, find_task};
+use papertrial_core::worker::{self, Word, Work, find_task};
 use papertrial_core::{Error, Result, plan};
 use std::process::ExitCode;
 
@@ -42,12 +42,7 @@ pub fn run(args: &RunArgs, common: &Common) -> Result<ExitCode> {
         true => Settings::from_iter([("follow".into(), true.into())]),
         false => Settings::new(),
     };
-    let source = if args.follow {
-        // Its content is not known before its end.
-        args.data.growing()?
-    } else {
-        args.data.source(family, task)?
-    };
+    let source = args.data.source(family, task, args.follow)?;
     let mut job = plan::job(task, &method, &given, &own, &source, args.seed)?;
     if let Some(model) = &args.model {
         job.inputs
@@ -112,11 +107,9 @@ fn in_a_child(job: &Job, args: &RunArgs) -> Result<(Applied, Option<Outcome>)> {
 /// user stops it.
 fn follow(job: &Job, args: &RunArgs, family: &Family, task: &dyn Task) -> Result<Applied> {
     let context = Context {
-        seed: job.seed,
         memory: args.running.memory,
         device: args.running.device.clone(),
-        simulations: family.simulations,
-        ..Context::with_seed(job.seed)
+        ..worker::context(family, task, job.seed, &|_| ())
     };
     task.apply(job, &args.out, &context)
 }

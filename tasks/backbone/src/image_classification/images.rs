@@ -2,12 +2,10 @@
 //! tables with a column for each pixel.
 
 use super::TaskOptions;
-use arrow::array::{Array, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::array::Array;
 use image::DynamicImage;
 use image::imageops::FilterType;
-use papertrial_core::data::{Features, Labels, Roles, Table};
+use papertrial_core::data::{Features, Labels, Roles, Table, bytes_of, holds_bytes};
 use papertrial_core::task::{Context, Input, Job};
 use papertrial_core::{Error, Result};
 use schemars::JsonSchema;
@@ -87,7 +85,7 @@ impl Pictures {
             roles.label = None;
         }
         let labels = Labels::of(&table, &roles)?;
-        let mut pictures = match image_column(&table) {
+        let mut pictures = match (0..table.columns().len()).find(|c| holds_bytes(&table, *c)) {
             Some(column) => bytes(&table, column, task)?,
             None => pixels(&table, &roles, task, context)?,
         };
@@ -97,24 +95,6 @@ impl Pictures {
         }
         Ok(pictures)
     }
-}
-
-/// A column of bytes, or of structs with a field `bytes`, as published data sets have.
-fn image_column(table: &Table) -> Option<usize> {
-    table.schema().fields().iter().position(|f| {
-        let binary = |t: &DataType| {
-            matches!(
-                t,
-                DataType::Binary | DataType::LargeBinary | DataType::BinaryView
-            )
-        };
-        match f.data_type() {
-            DataType::Struct(fields) => fields
-                .iter()
-                .any(|f| f.name() == "bytes" && binary(f.data_type())),
-            other => binary(other),
-        }
-    })
 }
 
 /// Decoded pictures brought to one size and one number of colours.
@@ -258,16 +238,7 @@ fn bytes(table: &Table, column: usize, task: &TaskOptions) -> Result<Pictures> {
     let mut gathered = Gathered::new(task);
     let name = table.schema().field(column).name().clone();
     for array in table.column(column)? {
-        let array = match array.as_struct_opt() {
-            Some(fields) => fields
-                .column_by_name("bytes")
-                .cloned()
-                .unwrap_or_else(|| array.clone()),
-            None => array,
-        };
-        let array = cast(&array, &DataType::LargeBinary)
-            .map_err(|e| Error::column(table.name(), &name, e))?;
-        let array = array.as_binary::<i64>();
+        let array = bytes_of(&array).map_err(|e| Error::column(table.name(), &name, e))?;
         for i in 0..array.len() {
             let row = gathered.pictures.len() + 1;
             if array.is_null(i) {

@@ -28,12 +28,9 @@ use arrow::record_batch::RecordBatch;
 use learn::{Inputs, Learned, learn, milliseconds};
 use papertrial_core::data::Output;
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
-use papertrial_nn::{device, store};
+use papertrial_nn::{device, store, try_seeded};
 use papertrial_numerics::sampling::rng;
 use rand::seq::SliceRandom;
 use schemars::JsonSchema;
@@ -229,24 +226,12 @@ fn parted(mut rows: Vec<usize>, share: f64, seed: u64, why: &str) -> [Vec<usize>
 }
 
 impl Task for ImageClassification {
-    fn name(&self) -> &'static str {
-        "image-classification"
-    }
-
-    fn about(&self) -> &'static str {
-        "train a network on pictures with labels and name the class of others"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "image-classification",
+        "train a network on pictures with labels and name the class of others",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {
@@ -342,10 +327,11 @@ impl Task for ImageClassification {
             Some(path) => {
                 let path = Path::new(path);
                 let kept: Kept = store::options(path)?;
-                // Weights that are drawn only to be replaced must not disturb other draws.
-                let _held = papertrial_nn::hold(&device, 0);
-                let empty = kept.design.build(&device)?;
-                (store::load(&empty, path)?, kept)
+                let drawn = try_seeded(&device, 0, |d| kept.design.build(d))?;
+                (
+                    store::load(&burn::module::Module::valid(&drawn), path)?,
+                    kept,
+                )
             }
             None => {
                 let labels = labelled(&data)?;

@@ -17,10 +17,7 @@ use arrow::record_batch::RecordBatch;
 use ndarray::ArrayView2;
 use papertrial_core::data::{Features, Output};
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -162,24 +159,12 @@ const HIGHEST_ORDER: usize = 30;
 pub struct MixerEquivalence;
 
 impl Task for MixerEquivalence {
-    fn name(&self) -> &'static str {
-        "mixer-equivalence"
-    }
-
-    fn about(&self) -> &'static str {
-        "check that the recurrent, parallel and usual form of a sequence mixer agree"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "mixer-equivalence",
+        "check that the recurrent, parallel and usual form of a sequence mixer agree",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn measure(&self, job: &Job, context: &Context) -> Result<Measurement> {
@@ -274,6 +259,7 @@ fn table(rows: &[Row]) -> Result<RecordBatch> {
 mod tests {
     use super::*;
     use papertrial_core::data::{ReadOptions, Roles};
+    use papertrial_core::options;
     use papertrial_core::options::Settings;
     use papertrial_core::plan::{self, Source};
     use papertrial_core::task::Input;

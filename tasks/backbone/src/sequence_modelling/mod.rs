@@ -23,12 +23,9 @@ pub use train::{Scores, Trained, score, train};
 use crate::mixers::Choice;
 use papertrial_core::data::Output;
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Entry, Input, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Entry, Input, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
-use papertrial_nn::{device, seeded, store};
+use papertrial_nn::{device, store, try_seeded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -191,24 +188,12 @@ impl TaskOptions {
 pub struct SequenceModelling;
 
 impl Task for SequenceModelling {
-    fn name(&self) -> &'static str {
-        "sequence-modelling"
-    }
-
-    fn about(&self) -> &'static str {
-        "say the next token, or the token asked for, at each position of a sequence"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "sequence-modelling",
+        "say the next token, or the token asked for, at each position of a sequence",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {
@@ -374,10 +359,7 @@ fn trained(
         ));
     }
     let plain = device(&context.device)?;
-    let checked = Model::new(&options, &plain)?;
-    let drawn = seeded(&plain, 0, |device| {
-        Model::new(&options, device).unwrap_or(checked)
-    });
+    let drawn = try_seeded(&plain, 0, |device| Model::new(&options, device))?;
     let model = store::load(&burn::module::Module::valid(&drawn), path)?;
     Ok(Trained {
         model,

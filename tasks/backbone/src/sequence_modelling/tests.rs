@@ -2,6 +2,7 @@
 
 use super::*;
 use papertrial_core::data::{ReadOptions, Roles};
+use papertrial_core::options;
 use papertrial_core::options::Settings;
 use papertrial_core::plan::{self, Source};
 use serde_json::{Value, json};

@@ -43,10 +43,7 @@ use arrow::record_batch::RecordBatch;
 use ndarray::{Array2, Axis};
 use papertrial_core::data::{Labels, Output, Roles, Table};
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::metrics::clustering as score;
 use papertrial_numerics::sampling;
@@ -189,24 +186,12 @@ const SILHOUETTE_ROWS: usize = 2000;
 pub struct Clustering;
 
 impl Task for Clustering {
-    fn name(&self) -> &'static str {
-        "clustering"
-    }
-
-    fn about(&self) -> &'static str {
-        "give every row of a table the number of its group"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "clustering",
+        "give every row of a table the number of its group",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn measure(&self, job: &Job, context: &Context) -> Result<Measurement> {

@@ -171,9 +171,7 @@ struct WlLogisticModel {
 impl Scorer for WlLogisticModel {
     fn score(&self, graphs: &GraphSet, _: &Context) -> Result<Vec<f64>> {
         let rows = self.vocabulary.read(graphs);
-        Ok((0..rows.len())
-            .map(|r| self.logistic.probability(&rows, r))
-            .collect())
+        Ok(self.logistic.probabilities(&rows))
     }
 
     fn save(&self, folder: &Path) -> Result<()> {

@@ -173,6 +173,13 @@ impl Logistic {
     pub fn probability(&self, rows: &Sparse, at: usize) -> f64 {
         sigmoid(rows.dot(at, &self.weights) + self.offset)
     }
+
+    /// Those of all rows.
+    pub fn probabilities(&self, rows: &Sparse) -> Vec<f64> {
+        (0..rows.len())
+            .map(|at| self.probability(rows, at))
+            .collect()
+    }
 }
 
 /// Minus the gradient times the remembered approximation of the inverse second derivative.
@@ -209,9 +216,7 @@ pub fn fit_best(
     let mut best: Option<(f64, Logistic, f64)> = None;
     for strength in [0.01, 0.1, 1.0, 10.0, 100.0] {
         let fitted = Logistic::fit(rows, truth, strength)?;
-        let scores: Vec<f64> = (0..validation.len())
-            .map(|r| fitted.probability(validation, r))
-            .collect();
+        let scores = fitted.probabilities(validation);
         let area = super::score::auc(validation_truth, &scores)?;
         if best.as_ref().is_none_or(|b| area > b.0) {
             best = Some((area, fitted, strength));

@@ -33,10 +33,7 @@ pub use statistics::{RayleighQuotient, StatisticsBoosting};
 use input::Classes;
 use papertrial_core::data::write_whole;
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::sampling::{permutation, rng};
 use schemars::JsonSchema;
@@ -354,24 +351,12 @@ impl TaskOptions {
 pub struct GraphAnomaly;
 
 impl Task for GraphAnomaly {
-    fn name(&self) -> &'static str {
-        "graph-anomaly"
-    }
-
-    fn about(&self) -> &'static str {
-        "tell the few anomalous graphs of a collection from the many normal ones"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "graph-anomaly",
+        "tell the few anomalous graphs of a collection from the many normal ones",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {

@@ -92,9 +92,7 @@ impl Scorer for QuotientModel {
     fn score(&self, graphs: &GraphSet, _: &Context) -> Result<Vec<f64>> {
         let numbers = self.options.numbers(graphs);
         let rows = scaled(numbers.chunks(graphs.width().max(1)), &self.scale);
-        Ok((0..rows.len())
-            .map(|r| self.logistic.probability(&rows, r))
-            .collect())
+        Ok(self.logistic.probabilities(&rows))
     }
 
     fn save(&self, folder: &Path) -> Result<()> {

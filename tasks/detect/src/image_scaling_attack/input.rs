@@ -1,11 +1,9 @@
 //! Pictures of a job: files of a folder, files that a list names, or bytes in a table.
 
 use super::picture::{Alpha, Picture};
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::array::ArrayRef;
 use papertrial_core::data::sets::{self, Place};
-use papertrial_core::data::{ReadOptions, Roles, Table};
+use papertrial_core::data::{ReadOptions, Roles, Table, bytes_of, holds_bytes};
 use papertrial_core::task::{Context, Input, Job};
 use papertrial_core::{Error, Result};
 use rayon::prelude::*;
@@ -194,7 +192,7 @@ fn of_table(
     for batch in table.batches()? {
         let batch = batch?;
         let names = match named {
-            Some(column) => texts(table, &batch, column)?,
+            Some(column) => table.texts_of(&batch, column)?,
             None => vec![None; batch.num_rows()],
         };
         let contents = match bytes {
@@ -226,47 +224,14 @@ fn of_table(
     Ok(())
 }
 
-/// Whether a column holds bytes, or a structure of bytes and path as the data sets of Hugging Face have it.
-fn holds_bytes(table: &Table, column: usize) -> bool {
-    let binary = |kind: &DataType| {
-        matches!(
-            kind,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView
-        )
-    };
-    match table.schema().field(column).data_type() {
-        DataType::Struct(fields) => fields
-            .find("bytes")
-            .is_some_and(|(_, f)| binary(f.data_type())),
-        kind => binary(kind),
-    }
-}
-
 fn contents(column: &ArrayRef) -> Option<Vec<Content>> {
-    let column = match column.as_struct_opt() {
-        Some(parts) => parts.column_by_name("bytes")?.clone(),
-        None => column.clone(),
-    };
-    let column = cast(&column, &DataType::LargeBinary).ok()?;
-    let cells = column.as_binary_opt::<i64>()?.iter();
+    let column = bytes_of(column).ok()?;
+    let cells = column.iter();
     Some(
         cells
             .map(|cell| cell.map_or(Content::Nothing, |bytes| Content::Bytes(bytes.to_vec())))
             .collect(),
     )
-}
-
-fn texts(table: &Table, batch: &RecordBatch, column: usize) -> Result<Vec<Option<String>>> {
-    let cells = cast(batch.column(column), &DataType::Utf8)
-        .map_err(|e| Error::column(table.name(), table.columns()[column], e))?;
-    let cells = cells.as_string::<i32>().iter();
-    Ok(cells
-        .map(|c| {
-            c.map(str::trim)
-                .filter(|c| !c.is_empty())
-                .map(str::to_owned)
-        })
-        .collect())
 }
 
 /// All pictures of an input in memory, with their names; and what could not be read.

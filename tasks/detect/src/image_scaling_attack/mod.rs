@@ -61,10 +61,7 @@ pub use spectrum::spectrum_points;
 pub use threshold::{Known, black_box, vote, white_box};
 
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use std::path::Path;
 
@@ -178,24 +175,12 @@ const METRICS: &[MetricInfo] = &[
 pub struct ImageScalingAttack;
 
 impl Task for ImageScalingAttack {
-    fn name(&self) -> &'static str {
-        "image-scaling-attack"
-    }
-
-    fn about(&self) -> &'static str {
-        "find pictures that turn into another picture once they are scaled down"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "image-scaling-attack",
+        "find pictures that turn into another picture once they are scaled down",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {

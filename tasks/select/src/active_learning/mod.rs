@@ -57,10 +57,7 @@ pub use value::{ReturnOnInvestment, ValueOfInformation};
 use ndarray::Axis;
 use papertrial_core::data::Labels;
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::sampling;
 use schemars::JsonSchema;
@@ -295,24 +292,12 @@ impl TaskOptions {
 pub struct ActiveLearning;
 
 impl Task for ActiveLearning {
-    fn name(&self) -> &'static str {
-        "active-learning"
-    }
-
-    fn about(&self) -> &'static str {
-        "choose what to ask next and whom, where annotators err, tire, refuse and charge differently"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "active-learning",
+        "choose what to ask next and whom, where annotators err, tire, refuse and charge differently",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {

@@ -22,10 +22,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use papertrial_core::data::{Output, Roles, Table};
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -291,24 +288,12 @@ impl TaskOptions {
 pub struct BucketCuration;
 
 impl Task for BucketCuration {
-    fn name(&self) -> &'static str {
-        "bucket-curation"
-    }
-
-    fn about(&self) -> &'static str {
-        "choose how many buckets of a quality-ranked pool to train on, for a given budget of training"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "bucket-curation",
+        "choose how many buckets of a quality-ranked pool to train on, for a given budget of training",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn measure(&self, job: &Job, context: &Context) -> Result<Measurement> {

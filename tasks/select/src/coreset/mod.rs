@@ -64,10 +64,7 @@ pub use summary::Sampler;
 use draws::first_weight;
 use input::{Data, Scaling, Target};
 use ndarray::Array2;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -323,24 +320,12 @@ impl Default for TaskOptions {
 pub struct CoresetTask;
 
 impl Task for CoresetTask {
-    fn name(&self) -> &'static str {
-        "coreset"
-    }
-
-    fn about(&self) -> &'static str {
-        "choose rows and weights that stand for all rows under a given loss"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "coreset",
+        "choose rows and weights that stand for all rows under a given loss",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn measure(&self, job: &Job, context: &Context) -> Result<Measurement> {

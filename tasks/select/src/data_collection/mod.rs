@@ -36,10 +36,7 @@ use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use arrow::record_batch::RecordBatch;
 use papertrial_core::data::Output;
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::{sampling, stats};
 use rand::RngExt;
@@ -204,24 +201,12 @@ impl Default for TaskOptions {
 pub struct DataCollection;
 
 impl Task for DataCollection {
-    fn name(&self) -> &'static str {
-        "data-collection"
-    }
-
-    fn about(&self) -> &'static str {
-        "decide how many rows to collect from each group for a given budget"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "data-collection",
+        "decide how many rows to collect from each group for a given budget",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn measure(&self, job: &Job, context: &Context) -> Result<Measurement> {

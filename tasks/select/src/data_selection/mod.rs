@@ -52,10 +52,8 @@ pub use rs2::Rs2;
 pub use uncertainty::{Entropy, LeastConfidence, Margin};
 
 use networks::flat;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::options::{self};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result, methods};
 use prepare::{Rows, Trial, trial};
 use schemars::JsonSchema;
@@ -221,24 +219,12 @@ fn chosen(asked: &TaskOptions, n: usize) -> Result<usize> {
 pub struct DataSelection;
 
 impl Task for DataSelection {
-    fn name(&self) -> &'static str {
-        "data-selection"
-    }
-
-    fn about(&self) -> &'static str {
-        "choose a part of a labelled pool to train on, once or anew for every round"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "data-selection",
+        "choose a part of a labelled pool to train on, once or anew for every round",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn measure(&self, job: &Job, context: &Context) -> Result<Measurement> {

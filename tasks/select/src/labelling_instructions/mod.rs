@@ -31,10 +31,7 @@ pub use score::{DivideBy, Goal, REMOVED, Ranks, UNREACHED};
 
 use ndarray::Axis;
 use papertrial_core::data::Output;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::sampling;
 use rand::RngExt;
@@ -243,24 +240,12 @@ const LEVELS: usize = 20;
 pub struct LabellingInstructions;
 
 impl Task for LabellingInstructions {
-    fn name(&self) -> &'static str {
-        "labelling-instructions"
-    }
-
-    fn about(&self) -> &'static str {
-        "write the missing annotation guide of a labelled set of images: pairs of crop and text for each class"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "labelling-instructions",
+        "write the missing annotation guide of a labelled set of images: pairs of crop and text for each class",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {

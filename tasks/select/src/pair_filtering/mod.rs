@@ -43,10 +43,8 @@ pub use subset::subset_file;
 pub use towers::TowerKind;
 
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Curve, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::options::{self};
+use papertrial_core::task::{Applied, Context, Curve, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use papertrial_numerics::metrics::classification::roc_auc;
 use schemars::JsonSchema;
@@ -220,24 +218,12 @@ pub fn choose(keep: Keep, scores: &[f32], uids: &[String], budget: f64) -> Resul
 pub struct PairFiltering;
 
 impl Task for PairFiltering {
-    fn name(&self) -> &'static str {
-        "pair-filtering"
-    }
-
-    fn about(&self) -> &'static str {
-        "keep the best share of a pool of noisy pairs, judged by the model trained on what is kept"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "pair-filtering",
+        "keep the best share of a pool of noisy pairs, judged by the model trained on what is kept",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {

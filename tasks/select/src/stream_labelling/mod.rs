@@ -59,10 +59,7 @@ pub use uncertainty::{
 };
 
 use papertrial_core::methods;
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Entry, Input, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Entry, Input, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result};
 use schemars::JsonSchema;
 use score::Score;
@@ -265,24 +262,12 @@ const NUMBER_METHODS: [&str; 2] = ["norm-threshold", "conditional-d-optimality"]
 pub struct StreamLabelling;
 
 impl Task for StreamLabelling {
-    fn name(&self) -> &'static str {
-        "stream-labelling"
-    }
-
-    fn about(&self) -> &'static str {
-        "decide for each row of a stream, as it comes, whether its label is worth paying for"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "stream-labelling",
+        "decide for each row of a stream, as it comes, whether its label is worth paying for",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn measure(&self, job: &Job, context: &Context) -> Result<Measurement> {

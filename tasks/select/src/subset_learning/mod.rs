@@ -35,10 +35,7 @@ pub use sets::{GroundSet, Scale};
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt64Array};
 use arrow::record_batch::RecordBatch;
 use papertrial_core::data::{Features, Labels, Output, Roles, Table};
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Entry, Input, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Entry, Input, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result, methods};
 use papertrial_numerics::sampling;
 use schemars::JsonSchema;
@@ -230,24 +227,12 @@ pub(crate) struct Parts {
 pub struct SubsetLearning;
 
 impl Task for SubsetLearning {
-    fn name(&self) -> &'static str {
-        "subset-learning"
-    }
-
-    fn about(&self) -> &'static str {
-        "learn from sets with their right subsets to pick the right subset of a new set"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        "subset-learning",
+        "learn from sets with their right subsets to pick the right subset of a new set",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {

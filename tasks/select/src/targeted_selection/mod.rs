@@ -57,10 +57,7 @@ pub use tokens::{Encoded, Tokens, Vocabulary};
 pub use turns::{Pick, Picking, select_in_order, select_round_robin};
 pub use words::{Bm25, TfIdf};
 
-use papertrial_core::options::{self, OptionInfo};
-use papertrial_core::task::{
-    Applied, Context, Entry, Job, Measurement, MethodInfo, MetricInfo, Task,
-};
+use papertrial_core::task::{Applied, Context, Entry, Job, Measurement, MetricInfo, Task};
 use papertrial_core::{Error, Result, methods};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -264,24 +261,12 @@ pub struct TargetedSelection;
 const NAME: &str = "targeted-selection";
 
 impl Task for TargetedSelection {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn about(&self) -> &'static str {
-        "choose rows of a large pool that resemble a few query rows"
-    }
-
-    fn methods(&self) -> Vec<MethodInfo> {
-        METHODS.iter().map(Entry::info).collect()
-    }
-
-    fn metrics(&self) -> &'static [MetricInfo] {
-        METRICS
-    }
-
-    fn options(&self) -> Vec<OptionInfo> {
-        options::describe::<TaskOptions>()
+    papertrial_core::states! {
+        NAME,
+        "choose rows of a large pool that resemble a few query rows",
+        METHODS,
+        METRICS,
+        TaskOptions,
     }
 
     fn inputs(&self) -> &'static [(&'static str, &'static str)] {
